@@ -1,0 +1,1 @@
+"""The three ways a finished call leaves the process: span, metrics, usage record."""

@@ -1,0 +1,86 @@
+"""Every attribute, metric and event name that leaves the process.
+
+The GenAI names follow the OpenTelemetry GenAI conventions (commit ``e9de14ba``, after core 1.44); they are own
+constants because the published Python package lags behind and renames break at run time.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCOPE_NAME: Final = "openai_metering"
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+
+# -- Who -------------------------------------------------------------------------------------------------------------
+ORGANIZATION_ID: Final = "attribution.organization.id"
+SUBSCRIBER_ID: Final = "attribution.subscriber.id"
+CREDENTIAL_ID: Final = "attribution.credential.id"
+USER_ID: Final = "user.id"
+TAG_PREFIX: Final = "attribution.tag."
+ATTRIBUTION_STATUS: Final = "attribution.status"  # complete | partial | unattributed
+ORGANIZATION_SOURCE: Final = "attribution.organization.source"
+SUBSCRIBER_SOURCE: Final = "attribution.subscriber.source"
+CREDENTIAL_SOURCE: Final = "attribution.credential.source"
+
+# -- What ------------------------------------------------------------------------------------------------------------
+OPERATION_NAME: Final = "gen_ai.operation.name"
+PROVIDER_NAME: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+REQUEST_STREAM: Final = "gen_ai.request.stream"
+REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+RESPONSE_ID: Final = "gen_ai.response.id"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+ERROR_TYPE: Final = "error.type"
+HTTP_RESPONSE_STATUS_CODE: Final = "http.response.status_code"
+HTTP_RESEND_COUNT: Final = "http.request.resend_count"
+OPENAI_API_TYPE: Final = "openai.api.type"
+OPENAI_REQUEST_SERVICE_TIER: Final = "openai.request.service_tier"
+OPENAI_RESPONSE_SERVICE_TIER: Final = "openai.response.service_tier"
+OPENAI_SYSTEM_FINGERPRINT: Final = "openai.response.system_fingerprint"
+OPERATION: Final = "openai_metering.operation"  # the row's own name: chat.completions, responses, embeddings
+REQUEST_ID: Final = "openai_metering.request.id"  # the provider's x-request-id
+OUTCOME: Final = "openai_metering.outcome"  # completed | failed | cancelled | stopped | dropped | unread
+
+# -- How much --------------------------------------------------------------------------------------------------------
+INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+CACHE_READ_INPUT_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+CACHE_WRITE_INPUT_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
+REASONING_OUTPUT_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+TEXT_INPUT_TOKENS: Final = "gen_ai.usage.text.input_tokens"
+IMAGE_INPUT_TOKENS: Final = "gen_ai.usage.image.input_tokens"
+AUDIO_INPUT_TOKENS: Final = "gen_ai.usage.audio.input_tokens"
+TEXT_OUTPUT_TOKENS: Final = "gen_ai.usage.text.output_tokens"
+AUDIO_OUTPUT_TOKENS: Final = "gen_ai.usage.audio.output_tokens"
+ACCEPTED_PREDICTION_TOKENS: Final = "openai_metering.usage.accepted_prediction_tokens"
+REJECTED_PREDICTION_TOKENS: Final = "openai_metering.usage.rejected_prediction_tokens"
+USAGE_STATUS: Final = "openai_metering.usage.status"  # reported | estimated | unknown | not_billed
+USAGE_REASON: Final = "openai_metering.usage.reason"
+
+# -- The usage record ------------------------------------------------------------------------------------------------
+USAGE_EVENT: Final = "openai_metering.usage"
+RECORD_ID: Final = "openai_metering.record.id"
+RECORD_VERSION: Final = "openai_metering.record.version"
+RECORD_STATE: Final = "openai_metering.record.state"  # started | pending | final
+RECORD_START_TIME: Final = "openai_metering.record.start_time"  # integer, nanoseconds since the epoch
+SDK_VERSION: Final = "openai_metering.sdk.version"
+
+# -- Metrics ---------------------------------------------------------------------------------------------------------
+TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - text | image | audio | unknown, not a secret
+UNIT: Final = "unit"
+METRIC_INFERENCE_DURATION: Final = "gen_ai.client.inference.duration"
+METRIC_EMBEDDINGS_DURATION: Final = "gen_ai.client.embeddings.duration"
+METRIC_OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
+METRIC_INPUT_TOKENS: Final = "gen_ai.client.inference.usage.input_tokens"
+METRIC_OUTPUT_TOKENS: Final = "gen_ai.client.inference.usage.output_tokens"
+METRIC_CACHE_READ: Final = "gen_ai.client.inference.usage.cache_read.input_tokens"
+METRIC_CACHE_WRITE: Final = "gen_ai.client.inference.usage.cache_write.input_tokens"
+METRIC_REASONING: Final = "gen_ai.client.inference.usage.reasoning.output_tokens"
+METRIC_CALLS: Final = "openai_metering.calls"
+METRIC_ERRORS: Final = "openai_metering.errors"
+METRIC_RECORDS_DROPPED: Final = "openai_metering.records.dropped"
+METRIC_LEDGER_BYTES: Final = "openai_metering.ledger.bytes"
