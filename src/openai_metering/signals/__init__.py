@@ -1,1 +1,69 @@
 """The three ways a finished call leaves the process: span, metrics, usage record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from openai_metering import errors
+from openai_metering.signals.metrics import Metrics
+from openai_metering.signals.records import Records
+from openai_metering.signals.spans import Spans
+
+if TYPE_CHECKING:
+    from openai_metering.call import Call
+    from openai_metering.finished import FinishedCall
+    from openai_metering.settings import Settings
+
+__all__ = ["Signals"]
+
+
+class Signals:
+    """What one ``instrument()`` emits: each signal behind its own guard, so that one's failure is never another's.
+
+    Args:
+        settings: the options in force.
+        tracer_provider: as in OpenTelemetry, the global one where left out, also when it is set later.
+        meter_provider: likewise.
+        logger_provider: likewise.
+    """
+
+    def __init__(
+        self, settings: Settings, tracer_provider: Any = None, meter_provider: Any = None, logger_provider: Any = None
+    ) -> None:
+        self.settings = settings
+        self.spans = Spans(settings, tracer_provider)
+        self.metrics = Metrics(settings, meter_provider)
+        self.records = Records(settings, logger_provider, tracer_provider)
+
+    def listening(self) -> bool:
+        """Whether anything takes what a call would emit; where nothing does, a call is left alone."""
+        return self.records.listening() or self.spans.listening() or self.metrics.listening()
+
+    def start(self, call: Call) -> tuple[Any, Any]:
+        """Start the call's span. Returns the span, ``None`` where there is none, and the span context of its record."""
+        try:
+            return self.spans.start(call)
+        except Exception as error:  # a sampler or a span processor of the application may raise
+            errors.swallow("span.start", error)
+            return None, None
+
+    def finish(self, finished: FinishedCall) -> None:
+        """Emit the signals of a call, the one that a bill is made of first."""
+        try:
+            self.records.emit(finished)
+        except Exception as error:
+            errors.swallow("record", error)
+        try:
+            self.metrics.add(finished)
+        except Exception as error:
+            errors.swallow("metrics", error)
+        if finished.span is not None:
+            try:
+                self.spans.end(finished)
+            except Exception as error:
+                errors.swallow("span.end", error)
+
+    def close(self) -> None:
+        """Stop emitting; called by ``uninstrument()``."""
+        self.metrics.close()
+        self.records.close()

@@ -1,0 +1,258 @@
+"""One billable call: started once, observed, finished exactly once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from openai_metering import errors
+from openai_metering.finished import CANCELLED, COMPLETED, DROPPED, FAILED, UNREAD, FinishedCall
+from openai_metering.usage import ESTIMATED, NOT_BILLED, REPORTED, UNKNOWN, Answer, Usage
+
+if TYPE_CHECKING:
+    from openai_metering.attribution import Resolved
+    from openai_metering.finished import Failure, Request, Server
+    from openai_metering.operations import Operation
+    from openai_metering.signals import Signals
+
+
+class Call:
+    """One billable call between its start and its single end."""
+
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_end",
+        "answer",
+        "answering",
+        "first_chunk",
+        "hide_usage",
+        "operation",
+        "request",
+        "request_id",
+        "retries",
+        "server",
+        "signals",
+        "span",
+        "span_context",
+        "started",
+        "status_code",
+        "watched",
+        "who",
+    )
+
+    def __init__(self, signals: Signals, operation: Operation, server: Server, request: Request, who: Resolved) -> None:
+        self.signals = signals
+        self.operation = operation
+        self.server = server
+        self.request = request
+        self.who = who
+        self.answer = Answer()
+        self.hide_usage = False
+        """The usage chunk was asked for by us, so the caller must not see it."""
+        self.answering = False
+        """The provider has begun to answer."""
+        self.watched = False
+        """Somebody observes the answer and will end the call."""
+        self.status_code: int | None = None
+        self.request_id: str | None = None
+        self.retries = 0
+        self.first_chunk: int | None = None
+        self._end = [True]
+        self.started = time.time_ns()
+        self._clock = time.perf_counter_ns()
+        self.span, self.span_context = signals.start(self)
+
+    @property
+    def open(self) -> bool:
+        """Whether the call has not been finished yet."""
+        return bool(self._end)
+
+    def now(self) -> int:
+        """Nanoseconds since the epoch by the clock that this call started with, which never goes backwards."""
+        return self.started + time.perf_counter_ns() - self._clock
+
+    def responded(self, status_code: int | None, request_id: str | None, retries: int) -> None:
+        """Note what the HTTP response says about itself."""
+        self.status_code = status_code
+        self.request_id = request_id
+        self.retries = retries
+
+    def observe(self, chunk: Any) -> None:
+        """Read one chunk of a streamed answer."""
+        if self.first_chunk is None:
+            self.first_chunk = self.now()
+        observe = self.operation.observe
+        if observe is not None:
+            observe(self.answer, chunk)
+
+    def read(self, body: Any) -> None:
+        """Read a whole answer."""
+        self.operation.read(self.answer, body)
+
+    def complete(self) -> None:
+        """The answer has been read to its end."""
+        answer = self.answer
+        if answer.failed is not None:
+            self.finish(FAILED, error_type=answer.failed, reason="failed")
+        elif answer.deferred:
+            self.finish(COMPLETED, reason="deferred")
+        elif answer.unfinished and not answer.finished and answer.counts is None:
+            self.finish(FAILED, error_type="stream_cut", reason="cut")
+        else:
+            self.finish(COMPLETED, reason="not_sent")
+
+    def complete_if_terminal(self) -> None:
+        """End the call at an event after which nothing that is billed can come, before the caller gets it."""
+        if self.answer.finished and not self.operation.asks_for_usage:
+            self.complete()
+
+    def stop(self, outcome: str, *, ended: int | None = None) -> None:
+        """The caller left the answer before its end: ``stopped``, ``dropped`` or ``unread``."""
+        answer = self.answer
+        if answer.finished and answer.counts is not None:
+            self.finish(COMPLETED, reason="not_sent", ended=ended)
+        else:
+            self.finish(outcome, reason="not_read" if outcome == UNREAD else "closed_before_usage", ended=ended)
+
+    def fail(self, failure: Failure) -> None:
+        """The call ended with an exception, which the caller gets untouched."""
+        self.finish(CANCELLED if failure.cancelled else FAILED, error_type=failure.error_type, reason=failure.reason)
+
+    def finish(self, outcome: str, *, reason: str, error_type: str | None = None, ended: int | None = None) -> None:
+        """End the call, the first time only, and hand it to the signals.
+
+        Args:
+            outcome: how it ended.
+            reason: why usage is not reported, where none has been seen.
+            error_type: ``error.type`` of a failed or cancelled call.
+            ended: nanoseconds since the epoch, now where left out.
+        """
+        try:
+            self._end.pop()  # atomic: of two threads that end a call, one gets it
+        except IndexError:
+            return
+        open_calls.discard(self)
+        self.signals.finish(
+            FinishedCall(
+                self.operation,
+                self.server,
+                self.request,
+                self.who,
+                self.span,
+                self.span_context,
+                self.answer,
+                self._usage(outcome, reason),
+                outcome,
+                error_type,
+                self.status_code,
+                self.request_id,
+                self.retries,
+                self.started,
+                ended or self.now(),
+                self.first_chunk,
+            )
+        )
+
+    def _usage(self, outcome: str, reason: str) -> Usage:
+        answer = self.answer
+        if answer.counts is not None:
+            if outcome == COMPLETED or answer.finished:
+                return Usage(REPORTED, None, answer.counts)
+            # Running totals of a stream that was left: what was said so far is a lower bound, not the bill.
+            return Usage(ESTIMATED, reason, answer.counts)
+        if reason == "refused":
+            return Usage(NOT_BILLED, reason)
+        return Usage(UNKNOWN, "invalid" if answer.invalid and reason == "not_sent" else reason)
+
+
+# -- Calls that nobody ends ------------------------------------------------------------------------------------------
+# A stream that is garbage-collected ends its call in a finaliser, which may run inside any lock of the process: it only
+# appends here. The next call, or a thread that runs while streams are open, does the rest.
+
+open_calls: set[Call] = set()
+"""Calls whose answer is still being read."""
+
+_abandoned: deque[tuple[Call, str, int]] = deque()
+_drainer_lock = threading.Lock()
+_drainer: threading.Thread | None = None
+_DRAIN_EVERY: Final = 0.5
+_LINGER_ROUNDS: Final = 20
+
+
+def abandon(call: Call, outcome: str) -> None:
+    """End a call from a finaliser: safe in any thread and under any lock."""
+    if call.open:
+        _abandoned.append((call, outcome, call.now()))
+
+
+def drain() -> None:
+    """End the calls that finalisers left behind."""
+    while _abandoned:
+        try:
+            call, outcome, ended = _abandoned.popleft()
+        except IndexError:
+            return
+        try:
+            call.stop(outcome, ended=ended)
+        except Exception as error:
+            errors.swallow("drain", error)
+
+
+def watch(call: Call) -> None:
+    """Keep an eye on a call whose answer is handed to the caller unread."""
+    open_calls.add(call)
+    if _drainer is None:
+        _start_drainer()
+
+
+def _start_drainer() -> None:
+    global _drainer  # noqa: PLW0603 - one thread for the process, made under its lock
+    with _drainer_lock:
+        if _drainer is not None:
+            return
+        thread = threading.Thread(target=_drain_while_open, name="openai-metering-drain", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is shutting down: finish_open_calls() does the rest
+            return
+        _drainer = thread
+
+
+def _drain_while_open() -> None:
+    global _drainer  # noqa: PLW0603
+    idle = 0
+    pause = threading.Event()  # never set: a wait that gevent's patching turns into its own
+    while idle < _LINGER_ROUNDS:
+        pause.wait(_DRAIN_EVERY)
+        drain()
+        idle = 0 if open_calls or _abandoned else idle + 1
+    _drainer = None
+    if open_calls:  # a call that was opened while this thread took its leave
+        _start_drainer()
+
+
+def finish_open_calls() -> None:
+    """End what is still open when the process ends: the caller will not read on."""
+    drain()
+    for call in tuple(open_calls):
+        try:
+            call.stop(DROPPED if call.first_chunk is not None else UNREAD)
+        except Exception as error:
+            errors.swallow("exit", error)
+
+
+def _forget_in_child() -> None:
+    """A forked child owns none of its parent's calls."""
+    global _drainer, _drainer_lock  # noqa: PLW0603
+    open_calls.clear()
+    _abandoned.clear()
+    _drainer = None
+    _drainer_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,179 @@
+"""Who used how much: the rows of a report, made of calls."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+from openai_metering.cli.columns import ORGANIZATION, sort_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from openai_metering.cli.columns import Column
+    from openai_metering.cli.records import UsageRow
+
+Kind: TypeAlias = Literal["owned", "estimated", "unattributed", "unknown", "not_billed"]
+
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+GROUPED_KINDS: Final[frozenset[Kind]] = frozenset({"owned", "estimated"})
+"""The kinds with a row for each group; each of the others is one row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Sums of tokens, exact."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            self.input + other.input,
+            self.cached + other.cached,
+            self.output + other.output,
+            self.reasoning + other.reasoning,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a report."""
+
+    kind: Kind
+    cells: tuple[str | None, ...]
+    """One for each column of the grouping; all absent in a row that is not of a group."""
+    calls: int
+    tokens: Tokens | None
+    """Absent when nobody knows."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Why usage is unknown, and how often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Calls and tokens of several rows; what is unknown adds calls and no tokens."""
+
+    calls: int
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Who used how much, ready to be shown."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    """Groups first, in the order of their cells; then what has no group."""
+    total: Sum
+    records: int
+    """Distinct calls: the sum of the calls of the rows."""
+    other_units: int
+    """Calls with known usage and no tokens at all: seconds, characters, images."""
+    duplicates: int
+    bad_lines: int
+
+
+def kind_of(row: UsageRow) -> Kind:
+    """Say which kind of row a call belongs to: first how sure its usage is, then whether it has an owner."""
+    if row.state != "final" or row.usage == "unknown":
+        return "unknown"
+    if row.usage != "reported":
+        return row.usage
+    return "unattributed" if row.attribution == "unattributed" else "owned"
+
+
+def tokens_of(row: UsageRow) -> Tokens:
+    """Return the tokens of a call whose usage is known."""
+    return Tokens(
+        row.input_tokens or 0,
+        row.cached_tokens or 0,
+        row.output_tokens or 0,
+        row.reasoning_tokens or 0,
+    )
+
+
+def total_of(rows: Iterable[Row]) -> Sum:
+    """Add rows up."""
+    rows = tuple(rows)
+    return Sum(sum(row.calls for row in rows), sum((row.tokens for row in rows if row.tokens is not None), Tokens()))
+
+
+def subtotals(report: Report) -> dict[str | None, Sum]:
+    """Add up each organization that has more than one row, when the grouping starts with it."""
+    if report.columns[0] != ORGANIZATION:
+        return {}
+    rows: dict[str | None, list[Row]] = {}
+    for row in report.rows:
+        if row.kind in GROUPED_KINDS:
+            rows.setdefault(row.cells[0], []).append(row)
+    return {organization: total_of(own) for organization, own in rows.items() if len(own) > 1}
+
+
+@dataclass(slots=True)
+class _Group:
+    calls: int = 0
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def group(calls: Iterable[UsageRow], columns: Sequence[Column], *, duplicates: int = 0, bad_lines: int = 0) -> Report:
+    """Group calls.
+
+    Args:
+        calls: one row for each call.
+        columns: what to group by.
+        duplicates: how many records were there more than once.
+        bad_lines: how many lines could not be read whole.
+
+    Returns:
+        The report.
+    """
+    groups: dict[tuple[Kind, tuple[str | None, ...]], _Group] = {}
+    no_group = (None,) * len(columns)
+    readers = [column.read for column in columns]
+    other_units = 0
+    for row in calls:
+        kind = kind_of(row)
+        cells = tuple([read(row) for read in readers]) if kind in GROUPED_KINDS else no_group
+        own = groups.get((kind, cells))
+        if own is None:
+            own = groups[kind, cells] = _Group()
+        own.calls += 1
+        if kind == "unknown":
+            own.reasons[row.reason or (row.state if row.state != "final" else "no_reason")] += 1
+        elif kind != "not_billed":  # whatever a refusal says was used, nobody pays for it
+            tokens = tokens_of(row)
+            own.input += tokens.input
+            own.cached += tokens.cached
+            own.output += tokens.output
+            own.reasoning += tokens.reasoning
+            other_units += row.input_tokens is None and row.output_tokens is None
+    rows = tuple(_row(kind, cells, groups[kind, cells]) for kind, cells in sorted(groups, key=_order))
+    total = total_of(rows)
+    return Report(
+        columns=tuple(column.name for column in columns),
+        rows=rows,
+        total=total,
+        records=total.calls,
+        other_units=other_units,
+        duplicates=duplicates,
+        bad_lines=bad_lines,
+    )
+
+
+def _order(key: tuple[Kind, tuple[str | None, ...]]) -> tuple[object, ...]:
+    kind, cells = key
+    return kind not in GROUPED_KINDS, sort_key(cells), KINDS.index(kind)
+
+
+def _row(kind: Kind, cells: tuple[str | None, ...], own: _Group) -> Row:
+    reasons = dict(sorted(own.reasons.items(), key=lambda item: (-item[1], item[0])))
+    tokens = None if kind == "unknown" else Tokens(own.input, own.cached, own.output, own.reasoning)
+    return Row(kind, cells, own.calls, tokens, reasons)

@@ -1,0 +1,86 @@
+"""One row per call: the records of one id join, whatever their order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from openai_metering.cli.records import ATTRIBUTION_STATUSES, STATES, USAGE_STATUSES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from openai_metering.cli.records import UsageRow
+
+_STATE_RANK: Final = {state: rank for rank, state in enumerate(STATES)}
+_ATTRIBUTION_RANK: Final = {status: rank for rank, status in enumerate(ATTRIBUTION_STATUSES)}
+_USAGE_RANK: Final = {status: rank for rank, status in enumerate(USAGE_STATUSES)}
+
+
+class Calls:
+    """The distinct calls seen so far; memory grows with them and with nothing else."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, UsageRow] = {}
+        self._states: dict[str, set[str]] = {}  # only of the ids that were met in more than one state
+        self.duplicates = 0
+        """Records that repeat an id in a state in which it was already there."""
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, row: UsageRow) -> None:
+        """Take one record in."""
+        held = self._rows.setdefault(row.record_id, row)
+        if held is row:
+            return
+        states = self._states.get(row.record_id, {held.state})
+        if row.state in states:
+            self.duplicates += 1
+        else:
+            self._states[row.record_id] = states | {row.state}
+        self._rows[row.record_id] = better(held, row)
+
+    def rows(self) -> Iterable[UsageRow]:
+        """Return the one record that counts of each call."""
+        return self._rows.values()
+
+
+def better(one: UsageRow, other: UsageRow) -> UsageRow:
+    """Choose which of two records of one id counts.
+
+    ``final`` beats ``pending`` beats ``started``; then the better attributed one counts, then the surer usage, then the
+    earlier one, so that a later sight of the same call does not move it into another month. The rest of the order only
+    makes the choice independent of the order of reading.
+
+    Args:
+        one: a record.
+        other: another record with the same id.
+
+    Returns:
+        One of the two.
+    """
+    return max(one, other, key=_rank)
+
+
+def _rank(row: UsageRow) -> tuple[Any, ...]:
+    optional = (
+        row.input_tokens,
+        row.output_tokens,
+        row.cached_tokens,
+        row.reasoning_tokens,
+        row.reason,
+        row.organization,
+        row.subscriber,
+        row.credential,
+        row.model,
+        row.operation,
+        row.provider,
+    )
+    return (
+        _STATE_RANK[row.state],
+        _ATTRIBUTION_RANK[row.attribution],
+        _USAGE_RANK[row.usage],
+        (row.time_unix_nano is not None, -(row.time_unix_nano or 0)),
+        *(() if value is None else (value,) for value in optional),
+        row.tags,
+    )

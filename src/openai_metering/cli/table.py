@@ -1,0 +1,184 @@
+"""A report for people: a table in the terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from openai_metering.cli.grouping import GROUPED_KINDS, subtotals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TextIO
+
+    from openai_metering.cli.grouping import Kind, Report, Row, Tokens
+
+MISSING: Final = "-"
+UNKNOWN: Final = "?"
+NUMBERS: Final = ("calls", "input", "of which\ncached", "output", "of which\nreasoning")
+LABELS: Final[dict[Kind, str]] = {
+    "unattributed": "unattributed",
+    "unknown": "usage unknown",
+    "not_billed": "not billed",
+}
+
+_WIDE: Final = 100_000  # piped: as wide as the names are
+_NARROWEST_NAME: Final = 12
+_GAP: Final = 2
+_INDENT: Final = "  "
+
+Cells: TypeAlias = "tuple[str | None, ...]"
+_Line: TypeAlias = "tuple[tuple[Text, ...], tuple[str, ...], str]"  # names, numbers, style
+
+
+def write_table(report: Report, stream: TextIO) -> None:
+    """Write the report for a person.
+
+    On a terminal the names of a group stand side by side, or below each other when they would not fit. A pipe or file
+    gets them side by side, as wide as they are and without colours.
+    """
+    if stream.isatty():
+        console = Console(file=stream, highlight=False)
+        _print(report, console)
+        return
+    console = Console(file=io.StringIO(), highlight=False, width=_WIDE, color_system=None, force_terminal=False)
+    with console.capture() as captured:
+        _print(report, console)
+    stream.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
+def footnotes(report: Report) -> Iterator[str]:
+    """Say below the table what its numbers leave out, one sentence for each thing that happened."""
+    yield "Cached tokens are part of input, reasoning tokens are part of output."
+    estimated = sum(row.calls for row in report.rows if row.kind == "estimated")
+    if estimated:
+        yield f"Estimated: {_calls(estimated)}; the totals include the estimate."
+    for row in report.rows:
+        if row.reasons:
+            reasons = ", ".join(f"{visible(reason)} {count:,}" for reason, count in row.reasons.items())
+            yield f"Usage unknown: {reasons}. The total is without the tokens of {_calls(row.calls)}."
+    if report.other_units:
+        yield f"Not counted in tokens (seconds, characters, images, ...): {_calls(report.other_units)}."
+    if report.bad_lines:
+        yield f"Lines that could not be read whole: {report.bad_lines:,}."
+
+
+def visible(text: str) -> str:
+    """Return a name with every character that would move the cursor or colour the terminal written out."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def _print(report: Report, console: Console) -> None:
+    table = _table(report, [visible(name) for name in report.columns], _side_by_side)
+    if Measurement.get(console, console.options, table).maximum >= console.width:
+        stacked = "\n".join(_INDENT * level + visible(name) for level, name in enumerate(report.columns))
+        table = _table(report, [stacked], _stacked)
+        # Narrower than this, digits would be cut off; the terminal may break the lines instead.
+        console.width = max(console.width, _narrowest(report))
+    console.print(table)
+    for note in footnotes(report):
+        console.print(Text(note, style="dim"))
+
+
+def _table(report: Report, titles: Sequence[str], lines_of: Callable[[Row, Cells], Iterator[_Line]]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0), header_style="bold"
+    )
+    for title in titles:
+        table.add_column(Text(title), overflow="fold", vertical="bottom")
+    for title in NUMBERS:
+        table.add_column(title, justify="right", no_wrap=True, vertical="bottom")
+    for names, numbers, style in _lines(report, lines_of):
+        table.add_row(*names, *[""] * (len(titles) - len(names)), *numbers, style=style)
+    return table
+
+
+def _lines(report: Report, lines_of: Callable[[Row, Cells], Iterator[_Line]]) -> Iterator[_Line]:
+    sums = subtotals(report)
+    before: Cells = ()
+    grouped = [row for row in report.rows if row.kind in GROUPED_KINDS]
+    for row, following in zip(grouped, [*grouped[1:], None], strict=True):
+        yield from lines_of(row, before)
+        before = row.cells
+        own = sums.get(row.cells[0])
+        if own is not None and (following is None or following.cells[0] != row.cells[0]):
+            yield _line("subtotal", own.calls, own.tokens, "italic")
+            if following is not None:
+                yield _BLANK
+                before = ()
+    if grouped:
+        yield _BLANK
+    for row in report.rows:
+        if row.kind not in GROUPED_KINDS:
+            yield _line(LABELS[row.kind], row.calls, row.tokens, "")
+    if len(grouped) < len(report.rows):
+        yield _BLANK
+    yield _line("total", report.total.calls, report.total.tokens, "bold")
+
+
+def _side_by_side(row: Row, before: Cells) -> Iterator[_Line]:
+    """Name the group in one line; what the line above already says is left blank, except in the last column."""
+    same = _same(row.cells, before)
+    names = [Text() if level < same else Text(_name(cell)) for level, cell in enumerate(row.cells)]
+    names[-1] = Text(_last_name(row))
+    yield tuple(names), _numbers(row.calls, row.tokens), ""
+
+
+def _stacked(row: Row, before: Cells) -> Iterator[_Line]:
+    """Name each level in a line of its own, indented; a level that is still the same is not named again."""
+    last = len(row.cells) - 1
+    for level in range(_same(row.cells, before), last):
+        yield (Text(_INDENT * level + _name(row.cells[level])),), (), ""
+    yield (Text(_INDENT * last + _last_name(row)),), _numbers(row.calls, row.tokens), ""
+
+
+def _same(cells: Cells, before: Cells) -> int:
+    """Count the leading cells, without the last, that are those of the row before."""
+    count = 0
+    for cell, other in zip(cells[:-1], before, strict=False):
+        if cell != other:
+            break
+        count += 1
+    return count
+
+
+def _name(cell: str | None) -> str:
+    return MISSING if cell is None else visible(cell)
+
+
+def _last_name(row: Row) -> str:
+    name = _name(row.cells[-1])
+    return f"{name} (estimated)" if row.kind == "estimated" else name
+
+
+def _line(label: str, calls: int, tokens: Tokens | None, style: str) -> _Line:
+    return (Text(label, overflow="fold"),), _numbers(calls, tokens), style
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} call" if count == 1 else f"{count:,} calls"
+
+
+def _numbers(calls: int, tokens: Tokens | None) -> tuple[str, ...]:
+    if tokens is None:
+        return (f"{calls:,}", *(UNKNOWN,) * 4)
+    counts = (tokens.input, tokens.cached, tokens.output, tokens.reasoning)
+    return (f"{calls:,}", *(f"{count:,}" for count in counts))
+
+
+def _narrowest(report: Report) -> int:
+    total = _numbers(report.total.calls, report.total.tokens)  # no number in a column is longer than its total
+    numbers = sum(max(len(number), *map(len, title.split("\n"))) for number, title in zip(total, NUMBERS, strict=True))
+    names = max(_NARROWEST_NAME, *(len(_INDENT) * level + len(name) for level, name in enumerate(report.columns)))
+    return names + numbers + _GAP * len(NUMBERS)
+
+
+_BLANK: Final[_Line] = ((), (), "")

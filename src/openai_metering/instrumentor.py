@@ -1,0 +1,123 @@
+"""Puts the seams into the ``openai`` package and takes them out again."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import wrapt
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+
+from openai_metering import call, errors, settings as options
+from openai_metering.attribution import Attribution
+from openai_metering.seams import http, keyword
+from openai_metering.seams.metering import Metering
+from openai_metering.seams.patches import Patches
+from openai_metering.signals import Signals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from types import ModuleType
+
+    Patch = Callable[[Any, Patches, Metering], None]
+
+_DEPENDENCIES: Final = ("openai >= 1.40.0.dev0",)
+
+# The SDK's inner modules, and what is done when the application imports them. The keyword is taken out wherever we are
+# installed; calls are metered only where we are switched on.
+_KEYWORD_PATCHES: Final[dict[str, Patch]] = {
+    "openai._resource": keyword.patch_resources,
+    "openai._response": keyword.patch_response_managers,
+}
+_METERING_PATCHES: Final[dict[str, Patch]] = {"openai._base_client": http.patch_clients}
+
+
+class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """Meters the ``openai`` package: span, metrics and usage record for each billable call, with who it is for.
+
+    ``instrument()`` takes ``tracer_provider``, ``meter_provider`` and ``logger_provider``, the global ones where left
+    out, and every option of ``openai_metering.settings.OPTIONS`` by name, each over its environment variable. It never
+    raises and never imports ``openai``: the SDK is patched when the application imports it, at once where it has.
+    """
+
+    _metering: Metering | None = None
+    _patches: Patches | None = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """The SDK versions that are metered, as the extra ``instruments`` states them."""
+        return _DEPENDENCIES
+
+    def _instrument(self, **kwargs: Any) -> None:
+        try:
+            self._start(**kwargs)
+        except Exception as error:  # an exception here would stop the launcher from loading other instrumentations
+            errors.swallow("instrument", error)
+
+    def _start(
+        self, tracer_provider: Any = None, meter_provider: Any = None, logger_provider: Any = None, **overrides: Any
+    ) -> None:
+        errors.reset()
+        settings, problems = options.load(overrides)
+        for problem in problems:
+            errors.logger.warning("%s", problem)
+        self._metering = Metering(
+            settings,
+            Signals(settings, tracer_provider, meter_provider, logger_provider) if settings.enabled else None,
+            Attribution.from_mapping(
+                {
+                    "organization_id": settings.organization_id,
+                    "subscriber_identity": settings.subscriber_identity,
+                    "subscriber_credential": settings.subscriber_credential,
+                }
+            ),
+        )
+        self._patches = Patches()
+        _register_hooks()
+        for name in (*_KEYWORD_PATCHES, *_METERING_PATCHES):
+            module = sys.modules.get(name)
+            if module is not None:
+                self._patch(name, module)
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        del kwargs
+        try:
+            if self._metering is not None:
+                self._metering.active = False
+            if self._patches is not None:
+                self._patches.undo()
+            call.drain()
+            if self._metering is not None and self._metering.signals is not None:
+                self._metering.signals.close()
+        except Exception as error:
+            errors.swallow("uninstrument", error)
+        self._metering = self._patches = None
+
+    def _patch(self, name: str, module: ModuleType) -> None:
+        """Patch one module of the SDK; what an SDK version lacks costs only what depends on it."""
+        metering, patches = self._metering, self._patches
+        if metering is None or patches is None:
+            return
+        patch = _KEYWORD_PATCHES.get(name) or (_METERING_PATCHES.get(name) if metering.signals is not None else None)
+        if patch is None:
+            return
+        try:
+            patch(module, patches, metering)
+        except Exception as error:
+            errors.swallow(f"patch {name}", error)
+
+
+@functools.cache
+def _register_hooks() -> None:
+    """Have the SDK's modules patched when they are imported; once per process, whatever is switched off and on."""
+    for name in (*_KEYWORD_PATCHES, *_METERING_PATCHES):
+        if name not in sys.modules:
+            wrapt.register_post_import_hook(functools.partial(_imported, name), name)
+    atexit.register(call.finish_open_calls)
+
+
+def _imported(name: str, module: ModuleType) -> None:
+    instrumentor = OpenAIInstrumentor._instance  # noqa: SLF001 - the one instance that the base class keeps
+    if instrumentor is not None:
+        instrumentor._patch(name, module)  # noqa: SLF001

@@ -1,0 +1,317 @@
+"""Bodies as bytes: what a caller reads from a raw response, seen once as it is decoded."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import wrapt
+
+from openai_metering import errors
+from openai_metering.call import abandon, watch
+from openai_metering.finished import COMPLETED, DROPPED, STOPPED, UNREAD
+from openai_metering.seams.failures import classify
+from openai_metering.seams.streams import by_generator, tell
+from openai_metering.usage import text
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from openai_metering.call import Call
+
+MAX_BODY: Final = 8 * 1024 * 1024
+"""Bytes of a body that are parsed whole; of a larger one only the end is looked at."""
+TAIL: Final = 64 * 1024
+MAX_EVENT: Final = 8 * 1024 * 1024
+"""Bytes of one server-sent event that are kept."""
+
+_EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*(?=[^\sn])')
+_FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
+_MODEL: Final = re.compile(rb'"model"\s*:\s*"([^"\\]{1,256})"')
+_RESPONSE_EVENT: Final = re.compile(
+    rb'"type"\s*:\s*"(?:error|response\.(?:created|queued|completed|incomplete|failed|cancelled))"'
+)
+
+
+def read_body(call: Call, body: bytes, content_type: str) -> None:
+    """Read a whole answer from its bytes and complete the call."""
+    if content_type.startswith("text/event-stream"):
+        reader = EventReader(call)
+        reader.feed(body)
+        reader.flush()
+    else:
+        _read_json(call, body)
+    call.complete()
+
+
+def read_spent(call: Call, response: Any) -> None:
+    """Read what was spent on an answer that the SDK could not turn into what the caller wanted."""
+    try:
+        body = response.content
+    except Exception:  # not read: a stream
+        return
+    _read_json(call, body)
+
+
+def _read_json(call: Call, body: bytes) -> None:
+    try:
+        if len(body) <= MAX_BODY:
+            call.read(json.loads(body))
+        else:
+            call.read(_from_tail(body))
+    except (ValueError, RecursionError):
+        call.answer.invalid = False  # no JSON: an answer without usage
+
+
+def _from_tail(body: bytes) -> dict[str, Any]:
+    """Usage and model of a body that is too large to parse, such as thousands of embeddings."""
+    found: dict[str, Any] = {}
+    for edge in (body[:TAIL], body[-TAIL:]):
+        model = _MODEL.search(edge)
+        if model is not None:
+            found["model"] = model[1].decode("utf-8", "replace")
+        for usage in _USAGE.finditer(edge):
+            try:
+                found["usage"], _ = json.JSONDecoder().raw_decode(edge[usage.end() :].decode("utf-8", "replace"))
+            except ValueError:
+                continue
+    return found
+
+
+class EventReader:
+    """Server-sent events from bytes in pieces of any size; parses only those that say something for the bill."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._rest = bytearray()
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take in a piece. Returns what of it, and of what was held back before, the caller may have."""
+        rest = self._rest
+        rest += piece
+        passed = bytearray()
+        start = 0
+        for end in _EVENT_END.finditer(rest):
+            event = bytes(rest[start : end.end()])
+            start = end.end()
+            if not self._hides(event):
+                passed += event
+        del rest[:start]
+        if len(rest) > MAX_EVENT:
+            passed += rest
+            rest.clear()
+        return bytes(passed)
+
+    def flush(self) -> bytes:
+        """Return what is left when the stream ends within an event."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return b"" if rest and self._hides(rest) else rest
+
+    def _hides(self, event: bytes) -> bool:
+        """Read one event. Returns whether it exists only because we asked for usage."""
+        call = self._call
+        if call.first_chunk is None:
+            call.first_chunk = call.now()
+        try:
+            if not self._speaks(event):
+                return False
+            data = b"\n".join(line[5:].lstrip(b" ") for line in event.splitlines() if line.startswith(b"data:"))
+            if data.startswith(b"[DONE]"):
+                call.complete()  # where the SDK stops reading, too: it never gets to the end of the body
+                return False
+            chunk = json.loads(data) if data else None
+            if isinstance(chunk, dict):
+                self._read(chunk)
+                return call.hide_usage and chunk.get("usage") is not None and not chunk.get("choices")
+        except (ValueError, RecursionError):
+            pass  # no JSON: the caller's to deal with
+        except Exception as error:
+            errors.swallow("event", error)
+        return False
+
+    def _read(self, chunk: dict[str, Any]) -> None:
+        call = self._call
+        error = chunk.get("error")
+        if error:
+            code = error.get("code") or error.get("type") if isinstance(error, dict) else None
+            call.answer.failed = text(code) or "error"
+        else:
+            call.observe(chunk)
+            call.complete_if_terminal()
+
+    def _speaks(self, event: bytes) -> bool:
+        """Whether an event says something: the first one, one with usage, an end or an error."""
+        if self._call.answer.model is None or b'"error"' in event or b"[DONE]" in event:
+            return True
+        if self._call.operation.asks_for_usage:
+            return _USAGE.search(event) is not None or _FINISH.search(event) is not None
+        return _RESPONSE_EVENT.search(event) is not None
+
+
+class _JsonReader:
+    """A JSON body from bytes in pieces; keeps a bounded part of it."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._kept = bytearray()
+        self._cut = False
+
+    def feed(self, piece: bytes) -> bytes:
+        if self._call.first_chunk is None:
+            self._call.first_chunk = self._call.now()
+        kept = self._kept
+        kept += piece
+        if len(kept) > MAX_BODY + TAIL:
+            # The start is kept for the model, the end for the usage.
+            del kept[TAIL : len(kept) - MAX_BODY]
+            self._cut = True
+        return piece
+
+    def flush(self) -> bytes:
+        if self._cut:
+            self._call.read(_from_tail(bytes(self._kept)))
+        else:
+            _read_json(self._call, bytes(self._kept))
+        self._kept.clear()
+        return b""
+
+
+class ObservedDecoder:
+    """The content decoder of a response, which every byte passes that ``read``, ``iter_lines`` and the like give out.
+
+    Args:
+        decoder: the HTTP library's own.
+        call: the call that the body is the answer of.
+        events: the body is a stream of server-sent events.
+    """
+
+    def __init__(self, decoder: Any, call: Call, *, events: bool) -> None:
+        self._decoder = decoder
+        self._call = call
+        self._reader: EventReader | _JsonReader = EventReader(call) if events else _JsonReader(call)
+        self._holds_back = events and call.hide_usage
+        self._decoded = False
+        self.raw_ended = False
+
+    def decode(self, data: bytes) -> Any:
+        """Decode a piece: bytes in httpx, an iterable of bytes in httpx2."""
+        self._decoded = True
+        return self._passed(self._decoder.decode(data))
+
+    def flush(self) -> Any:
+        """Decode what is left; the body has been read to its end."""
+        out = self._passed(self._decoder.flush())
+        rest = b""
+        try:
+            rest = self._reader.flush()
+            self._call.complete()
+        except Exception as error:
+            errors.swallow("body", error)
+        if not self._holds_back or not rest:
+            return out
+        return out + rest if isinstance(out, bytes) else [*out, rest]
+
+    def left(self, *, finalised: bool) -> None:
+        """The response was closed: at the end of its raw bytes, before it, or in a finaliser."""
+        call = self._call
+        read = self._decoded or call.first_chunk is not None
+        if self.raw_ended:
+            if not read:
+                call.finish(COMPLETED, reason="not_observed")
+        elif finalised:
+            abandon(call, DROPPED if read else UNREAD)
+        else:
+            call.stop(STOPPED if read else UNREAD)
+
+    def failed(self, error: BaseException) -> None:
+        """Reading the raw bytes raised, which the caller gets untouched."""
+        try:
+            self._call.fail(classify(error, answering=True))
+        except Exception as own:
+            errors.swallow("fail", own)
+
+    def _passed(self, out: Any) -> Any:
+        if isinstance(out, bytes):
+            return self._seen(out)
+        return list(self._seen_all(out))
+
+    def _seen_all(self, pieces: Any) -> Iterator[bytes]:
+        for piece in pieces:
+            passed = self._seen(piece)
+            if passed:
+                yield passed
+
+    def _seen(self, piece: bytes) -> bytes:
+        if not piece:
+            return piece
+        try:
+            passed = self._reader.feed(piece)
+        except Exception as error:
+            errors.swallow("body", error)
+            return piece
+        return passed if self._holds_back else piece
+
+    def __del__(self) -> None:
+        try:
+            call = self._call
+            abandon(call, DROPPED if call.first_chunk is not None else UNREAD)
+        except Exception:  # noqa: S110 - a finaliser has nobody to tell
+            pass
+
+
+class ObservedBody(wrapt.ObjectProxy[Any]):
+    """The byte stream of a response, in the shape of the HTTP library's own: tells how reading it ended."""
+
+    def __init__(self, body: Any, decoder: ObservedDecoder) -> None:
+        super().__init__(body)
+        self._self_decoder = decoder
+
+    def __iter__(self) -> Iterator[bytes]:
+        decoder = self._self_decoder
+        try:
+            yield from self.__wrapped__
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            decoder.failed(error)
+            raise
+        decoder.raw_ended = True
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        decoder = self._self_decoder
+        try:
+            async for piece in self.__wrapped__:
+                yield piece
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            decoder.failed(error)
+            raise
+        decoder.raw_ended = True
+
+    def close(self) -> None:
+        """Close the stream, and tell."""
+        tell(self._self_decoder, finalised=by_generator(2))
+        self.__wrapped__.close()
+
+    async def aclose(self) -> None:
+        """Close the stream, and tell."""
+        tell(self._self_decoder, finalised=False)
+        await self.__wrapped__.aclose()
+
+
+def observe_body(response: Any, call: Call, *, events: bool) -> None:
+    """Observe a body that the caller has not read yet, in whatever way the caller reads it.
+
+    Args:
+        response: the HTTP response.
+        call: the call that the body is the answer of.
+        events: the body is a stream of server-sent events.
+    """
+    decoder = ObservedDecoder(response._get_content_decoder(), call, events=events)  # noqa: SLF001
+    response._decoder = decoder  # noqa: SLF001 - dropped by the response's own pickling, as `stream` is
+    response.stream = ObservedBody(response.stream, decoder)
+    watch(call)

@@ -1,0 +1,70 @@
+"""What travels with a call through the SDK: an object in its headers that the SDK itself leaves out of the request."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from openai_metering.attribution import EMPTY
+
+if TYPE_CHECKING:
+    from openai_metering.attribution import Attribution
+    from openai_metering.call import Call
+
+KEY: Final = "openai-metering-carrier"
+"""All lower case, as the SDK compares header names."""
+
+
+class Carrier:
+    """Who a call is for, from the method to the request; and the call itself, from the request to its response.
+
+    Args:
+        keyword: what ``usage_metadata=`` said.
+        scope: the scope at the moment the method was called, which for a lazy manager is long before its request.
+        call: the call, once it has started.
+    """
+
+    keyword: Attribution
+    scope: Attribution
+    call: Call | None
+
+    def __init__(self, keyword: Attribution = EMPTY, scope: Attribution = EMPTY, call: Call | None = None) -> None:
+        self.keyword = keyword
+        self.scope = scope
+        self.call = call
+
+    def __repr__(self) -> str:
+        return "<openai-metering>"
+
+    def __copy__(self) -> Carrier:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Carrier:
+        return self
+
+
+@functools.cache
+def carrier_class() -> type[Carrier]:
+    """The carrier as a subclass of the SDK's own ``Omit``: the SDK drops such a header when it builds the request.
+
+    That holds on openai 1.40, 1.66, 2.0 and 3.57, also where the call never reaches our seam. Imports the SDK's types,
+    so it is only called once the SDK is there.
+    """
+    from openai._types import Omit  # noqa: PLC0415 - the SDK is never imported before the application does
+
+    return type("OmittedCarrier", (Carrier, Omit), {"__module__": __name__})
+
+
+def find(headers: Any) -> Carrier | None:
+    """Return the carrier in a mapping of headers, ``None`` where there is none."""
+    if isinstance(headers, Mapping):
+        carrier = headers.get(KEY)
+        if isinstance(carrier, Carrier):
+            return carrier
+    return None
+
+
+def put(headers: Any, carrier: Carrier) -> dict[str, Any]:
+    """Return a copy of the headers with the carrier in it."""
+    return {**headers, KEY: carrier} if isinstance(headers, Mapping) else {KEY: carrier}

@@ -1,0 +1,359 @@
+"""The one HTTP seam: ``SyncAPIClient.request`` and its asynchronous twin, which every call of every resource passes."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import context, trace
+
+from openai_metering import errors, operations
+from openai_metering.attribution import EMPTY, current_attribution, resolve
+from openai_metering.call import Call, drain
+from openai_metering.finished import Request
+from openai_metering.masking import mask
+from openai_metering.seams import bodies, carrier as carriers, streams
+from openai_metering.seams.failures import classify, refuses_stream_options
+from openai_metering.seams.servers import server_of
+from openai_metering.usage import count, part, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from openai_metering.seams.metering import Metering
+    from openai_metering.seams.patches import Patches
+
+
+def patch_clients(module: Any, patches: Patches, metering: Metering) -> None:
+    """Put the seam into the two client classes.
+
+    Args:
+        module: ``openai._base_client``.
+        patches: remembers what was replaced.
+        metering: what stands behind the seam.
+    """
+    sync, asynchronous = module.SyncAPIClient, module.AsyncAPIClient
+    patches.replace(sync, "request", _request(sync.request, metering))
+    patches.replace(sync, "_process_response", _process_response(sync._process_response, metering))  # noqa: SLF001
+    patches.replace(asynchronous, "request", _async_request(asynchronous.request, metering))
+    patches.replace(
+        asynchronous,
+        "_process_response",
+        _async_process_response(asynchronous._process_response, metering),  # noqa: SLF001
+    )
+
+
+def _request(original: Callable[..., Any], metering: Metering) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        sending = _begin(metering, self, args, kwargs)
+        if sending is None:
+            return original(self, *args, **kwargs)
+        try:
+            result = original(self, *sending.args, **sending.kwargs)
+        except BaseException as error:
+            if not sending.repeats(error):
+                raise
+        else:
+            sending.returned()
+            return result
+        finally:
+            sending.leave()
+        # The host refused the option that we added: the call goes out once more, as the caller wrote it.
+        try:
+            result = original(self, *sending.args, **sending.kwargs)
+        except BaseException as error:
+            sending.failed(error)
+            raise
+        sending.returned()
+        return result
+
+    return request
+
+
+def _async_request(original: Callable[..., Any], metering: Metering) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        sending = _begin(metering, self, args, kwargs)
+        if sending is None:
+            return await original(self, *args, **kwargs)
+        try:
+            result = await original(self, *sending.args, **sending.kwargs)
+        except BaseException as error:
+            if not sending.repeats(error):
+                raise
+        else:
+            sending.returned()
+            return result
+        finally:
+            sending.leave()
+        try:
+            result = await original(self, *sending.args, **sending.kwargs)
+        except BaseException as error:
+            sending.failed(error)
+            raise
+        sending.returned()
+        return result
+
+    return request
+
+
+def _process_response(original: Callable[..., Any], metering: Metering) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = _responded(metering, kwargs)
+        if call is None:
+            return original(self, *args, **kwargs)
+        try:
+            result = original(self, *args, **kwargs)
+        except BaseException:
+            _spent(call, kwargs)
+            raise
+        _observe(call, result, kwargs)
+        return result
+
+    return process_response
+
+
+def _async_process_response(original: Callable[..., Any], metering: Metering) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def process_response(self: Any, *args: Any, **kwargs: Any) -> Any:
+        call = _responded(metering, kwargs)
+        if call is None:
+            return await original(self, *args, **kwargs)
+        try:
+            result = await original(self, *args, **kwargs)
+        except BaseException:
+            _spent(call, kwargs)
+            raise
+        _observe(call, result, kwargs)
+        return result
+
+    return process_response
+
+
+# -- Before the request ----------------------------------------------------------------------------------------------
+
+
+class _Sending:
+    """A billable call on its way: what the SDK's ``request`` is given in place of what it was called with."""
+
+    __slots__ = ("_asked_for_usage", "_call", "_context", "_metering", "_options", "_token", "args", "kwargs")
+
+    def __init__(
+        self, metering: Metering, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], options: Any
+    ) -> None:
+        self._metering = metering
+        self._call = call
+        self._options = options
+        self.kwargs = kwargs
+        self._asked_for_usage = False
+        self._token: Any = None
+        self._context: Any = None
+        self.args = args
+        self._send(options)
+
+    def _send(self, options: Any) -> None:
+        """Put these options in the place of the caller's: the second positional argument in every version."""
+        if len(self.args) > 1:
+            self.args = (self.args[0], options, *self.args[2:])
+        else:
+            self.kwargs = {**self.kwargs, "options": options}
+
+    def enter(self) -> None:
+        """Make the call's span current, so that spans of the HTTP library become its children."""
+        if self._call.span is not None:
+            self._context = trace.set_span_in_context(self._call.span)
+            self._token = context.attach(self._context)
+
+    def leave(self) -> None:
+        """Take the span out of the context again, unless this is another context: a coroutine finalised elsewhere."""
+        if self._token is None:
+            return
+        try:
+            if context.get_current() is self._context:
+                context.detach(self._token)
+        except Exception as error:
+            errors.swallow("context", error)
+        self._token = None
+
+    def ask_for_usage(self, changed: Any) -> None:
+        """Send these options, which ask for usage where the caller did not."""
+        self._asked_for_usage = True
+        self._call.hide_usage = True
+        self._send(changed)
+
+    def repeats(self, error: BaseException) -> bool:
+        """Note that the call failed. Returns whether it is to be made once more, as the caller wrote it."""
+        try:
+            if self._asked_for_usage and refuses_stream_options(error):
+                self._asked_for_usage = False
+                self._call.hide_usage = False
+                self._metering.refusing_hosts.add(self._call.server.address or "")
+                self._send(self._options)
+                return True
+        except Exception as own:
+            errors.swallow("repeat", own)
+        self.failed(error)
+        return False
+
+    def failed(self, error: BaseException) -> None:
+        """The call ended with an exception."""
+        try:
+            status_code = getattr(error, "status_code", None)
+            if isinstance(status_code, int):
+                request_id = text(getattr(error, "request_id", None))
+                self._call.responded(status_code, request_id, self._call.retries or _retries_of(error))
+            self._call.fail(classify(error, answering=self._call.answering))
+        except Exception as own:
+            errors.swallow("fail", own)
+
+    def returned(self) -> None:
+        """The SDK has an answer; where nobody observes it, the call ends here."""
+        try:
+            if not self._call.watched:
+                self._call.finish("completed", reason="internal")
+        except Exception as error:
+            errors.swallow("finish", error)
+
+
+def _begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Sending | None:
+    """Start a call. Returns ``None`` where it is free of charge, nothing listens, or something of ours went wrong."""
+    try:
+        signals = metering.signals
+        if not metering.active or signals is None:
+            return None
+        options = args[1] if len(args) > 1 else kwargs["options"]
+        operation = operations.find(options.method, options.url)
+        if operation is None or not signals.listening():
+            return None
+        drain()
+        carrier = carriers.find(options.headers)
+        keyword, scope = (EMPTY, current_attribution()) if carrier is None else (carrier.keyword, carrier.scope)
+        call = Call(
+            signals, operation, server_of(client), _read_request(options), resolve(keyword, scope, metering.default)
+        )
+        try:
+            ours = copy.copy(options)
+            ours.headers = carriers.put(options.headers, carriers.carrier_class()(call=call))
+            sending = _Sending(metering, call, args, kwargs, ours)
+            if operation.asks_for_usage and kwargs.get("stream") and _may_ask(metering, call):
+                changed = _asking_for_usage(ours)
+                if changed is not None:
+                    sending.ask_for_usage(changed)
+            sending.enter()
+        except Exception as error:
+            errors.swallow("begin", error)
+            call.finish("completed", reason="internal")
+            return None
+        return sending
+    except Exception as error:
+        errors.swallow("begin", error)
+        return None
+
+
+def _read_request(options: Any) -> Request:
+    body = options.json_data
+    if not isinstance(body, Mapping):
+        return Request()
+    extra = options.extra_json
+    if extra:
+        body = {**body, **extra}
+    model = text(body.get("model"))
+    limit = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
+    return Request(
+        model if model is None else mask(model),
+        body.get("stream") is True,
+        text(body.get("service_tier")),
+        count(limit),
+    )
+
+
+def _may_ask(metering: Metering, call: Call) -> bool:
+    return metering.settings.stream_usage == "auto" and call.server.address not in metering.refusing_hosts
+
+
+def _asking_for_usage(options: Any) -> Any:
+    """Return a copy of the options that asks for usage, ``None`` where the caller did or it cannot be asked for."""
+    extra = options.extra_json
+    name = "extra_json" if extra and "stream_options" in extra else "json_data"
+    body = getattr(options, name)
+    if not isinstance(body, Mapping):
+        return None
+    given = body.get("stream_options")
+    if given is not None and not isinstance(given, Mapping):
+        return None
+    if given is not None and given.get("include_usage"):
+        return None
+    changed = copy.copy(options)
+    setattr(changed, name, {**body, "stream_options": {**(given or {}), "include_usage": True}})
+    return changed
+
+
+def _retries_of(error: BaseException) -> int:
+    """How often the SDK had tried before, by the header that it sets on each attempt (since 1.66)."""
+    request = getattr(getattr(error, "response", None), "request", None) or getattr(error, "request", None)
+    return count(getattr(request, "headers", {}).get("x-stainless-retry-count", "0")) or 0
+
+
+# -- After the response ----------------------------------------------------------------------------------------------
+
+
+def _responded(metering: Metering, kwargs: dict[str, Any]) -> Call | None:
+    """Return the call that a response belongs to, with what the response says about itself noted on it."""
+    try:
+        if not metering.active:
+            return None
+        carrier = carriers.find(kwargs["options"].headers)
+        if carrier is None or carrier.call is None:
+            return None
+        call = carrier.call
+        response = kwargs["response"]
+        call.answering = True
+        call.responded(
+            response.status_code, text(response.headers.get("x-request-id")), kwargs.get("retries_taken") or 0
+        )
+        return call
+    except Exception as error:
+        errors.swallow("response", error)
+        return None
+
+
+def _spent(call: Call, kwargs: dict[str, Any]) -> None:
+    """The SDK could not make what the caller wanted of an answer; what it cost is read all the same."""
+    try:
+        bodies.read_spent(call, kwargs["response"])
+    except Exception as error:
+        errors.swallow("spent", error)
+
+
+def _observe(call: Call, result: Any, kwargs: dict[str, Any]) -> None:
+    """Observe an answer in the form that the caller asked for."""
+    try:
+        response = kwargs["response"]
+        if kwargs.get("stream") and hasattr(result, "_iterator"):
+            streams.observe_stream(result, response, call)
+        elif part(result, "usage") is not None:
+            call.read(result)
+            call.complete()
+        else:
+            _observe_bytes(call, response, kwargs)
+        call.watched = True
+    except Exception as error:
+        errors.swallow("observe", error)
+
+
+def _observe_bytes(call: Call, response: Any, kwargs: dict[str, Any]) -> None:
+    """Read an answer that comes as bytes: at once where they are there, else as the caller reads them."""
+    content_type = response.headers.get("content-type", "")
+    try:
+        body = response.content
+    except Exception:  # the HTTP library's own: nobody has read the body yet
+        events = bool(kwargs.get("stream")) or content_type.startswith("text/event-stream")
+        bodies.observe_body(response, call, events=events)
+        if call.hide_usage:
+            streams.strip_parsed(kwargs["options"])
+        return
+    bodies.read_body(call, body, content_type)

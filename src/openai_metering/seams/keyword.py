@@ -1,0 +1,189 @@
+"""The ``usage_metadata`` keyword: taken out of every method of every resource, and put on the call's carrier."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final
+
+import wrapt
+
+from openai_metering import errors
+from openai_metering.attribution import EMPTY, Attribution, attribution, current_attribution
+from openai_metering.seams import carrier as carriers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from openai_metering.seams.metering import Metering
+    from openai_metering.seams.patches import Patches
+
+KEYWORD: Final = "usage_metadata"
+
+
+def patch_resources(module: Any, patches: Patches, metering: Metering) -> None:
+    """Wrap the methods of all resource classes, those that are loaded and those that will be.
+
+    Args:
+        module: ``openai._resource``.
+        patches: remembers what was replaced.
+        metering: what stands behind the wrappers.
+    """
+    for base in (module.SyncAPIResource, module.AsyncAPIResource):
+        for resource in _subclasses(base):
+            _patch_methods(resource, patches, metering)
+        patches.add(base, "__init_subclass__", classmethod(_init_subclass(base, patches, metering)))
+
+
+def patch_response_managers(module: Any, patches: Patches, metering: Metering) -> None:
+    """Take the scope when ``with_streaming_response`` is called, not when its manager is entered.
+
+    Args:
+        module: ``openai._response``.
+        patches: remembers what was replaced.
+        metering: what stands behind the wrapper.
+    """
+    manager = module.ResponseContextManager
+    original = manager.__init__
+
+    @functools.wraps(original)
+    def init(self: Any, request_func: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, _stamped(request_func) if metering.active else request_func, *args, **kwargs)
+
+    patches.replace(manager, "__init__", init)
+
+
+def _stamped(request_func: Any) -> Any:
+    """The SDK's ``partial`` of a method, with the keyword and the scope of this moment on a carrier."""
+    try:
+        if not isinstance(request_func, functools.partial) or "extra_headers" not in request_func.keywords:
+            return request_func
+        keywords = dict(request_func.keywords)
+        keyword = Attribution.from_mapping(keywords.pop(KEYWORD)) if KEYWORD in keywords else EMPTY
+        scope = current_attribution()
+        if keyword is EMPTY and scope is EMPTY:
+            return request_func
+        if carriers.find(keywords["extra_headers"]) is None:
+            keywords["extra_headers"] = carriers.put(
+                keywords["extra_headers"], carriers.carrier_class()(keyword, scope)
+            )
+        return functools.partial(request_func.func, *request_func.args, **keywords)
+    except Exception as error:
+        errors.swallow("keyword", error)
+        return request_func
+
+
+def _init_subclass(base: Any, patches: Patches, metering: Metering) -> Callable[..., None]:
+    def __init_subclass__(cls: type, **kwargs: Any) -> None:  # noqa: N807
+        super(base, cls).__init_subclass__(**kwargs)
+        try:
+            if metering.active:
+                _patch_methods(cls, patches, metering)
+        except Exception as error:
+            errors.swallow("keyword", error)
+
+    return __init_subclass__
+
+
+def _subclasses(base: type) -> Iterator[type]:
+    subclass: type
+    for subclass in base.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _patch_methods(resource: type, patches: Patches, metering: Metering) -> None:
+    if not resource.__module__.startswith("openai."):
+        return  # an application's own subclass hands its keywords on, or has a use of its own for them
+    for name, method in list(vars(resource).items()):
+        if not name.startswith("_") and isinstance(method, FunctionType):
+            wrapped = _wrapped(method, metering)
+            if wrapped is not None:
+                patches.replace(resource, name, wrapped)
+
+
+def _wrapped(method: FunctionType, metering: Metering) -> Any:
+    parameters = inspect.signature(method).parameters
+    if KEYWORD in parameters:
+        return None
+    if "websocket_connection_options" in parameters:
+        wrapper = _taken_out  # a websocket's handshake would send the carrier
+    elif "extra_headers" in parameters:
+        wrapper = _carried
+    else:
+        wrapper = _scoped
+    bound = functools.partial(wrapper, metering)
+    deprecation = getattr(method, "__deprecated__", None)
+    inner = getattr(method, "__wrapped__", None)
+    if isinstance(deprecation, str) and isinstance(inner, FunctionType):
+        # Kept outermost: its warning is to name the caller's line, not ours.
+        from typing_extensions import deprecated  # noqa: PLC0415 - the SDK has it, and only deprecated methods need it
+
+        return deprecated(deprecation)(wrapt.FunctionWrapper(inner, bound))
+    return wrapt.FunctionWrapper(method, bound)
+
+
+def _carried(
+    metering: Metering, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A method that sends a request: who it is for travels in its headers."""
+    del instance
+    try:
+        scope = current_attribution()
+        if KEYWORD in kwargs or scope is not EMPTY:
+            kwargs = dict(kwargs)
+            keyword = kwargs.pop(KEYWORD, None)
+            if metering.active and metering.signals is not None:
+                _stamp(kwargs, keyword, scope)
+    except Exception as error:
+        errors.swallow("keyword", error)
+        kwargs.pop(KEYWORD, None)
+    return wrapped(*args, **kwargs)
+
+
+def _stamp(kwargs: dict[str, Any], keyword: object, scope: Any) -> None:
+    values = Attribution.from_mapping(keyword)
+    headers = kwargs.get("extra_headers")
+    stamped = carriers.find(headers)
+    if stamped is not None:
+        # Stamped further out, by a helper that calls this method later: what it saw is the call's own time.
+        if values is EMPTY:
+            return
+        values, scope = stamped.keyword.merge(values), stamped.scope
+    if values is not EMPTY or scope is not EMPTY:
+        kwargs["extra_headers"] = carriers.put(headers, carriers.carrier_class()(values, scope))
+
+
+def _scoped(
+    metering: Metering, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A method without headers of its own, which calls others: they run in a scope."""
+    del instance
+    if KEYWORD not in kwargs:
+        return wrapped(*args, **kwargs)
+    kwargs = dict(kwargs)
+    scope = attribution(kwargs.pop(KEYWORD))
+    if not metering.active or metering.signals is None:
+        return wrapped(*args, **kwargs)
+    if inspect.iscoroutinefunction(wrapped):
+        return _awaited(scope, wrapped, args, kwargs)
+    with scope:
+        return wrapped(*args, **kwargs)
+
+
+async def _awaited(
+    scope: attribution, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    with scope:
+        return await wrapped(*args, **kwargs)
+
+
+def _taken_out(
+    metering: Metering, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A method that opens a websocket: the keyword is taken out."""
+    del metering, instance
+    if KEYWORD in kwargs:
+        kwargs = {name: value for name, value in kwargs.items() if name != KEYWORD}
+    return wrapped(*args, **kwargs)

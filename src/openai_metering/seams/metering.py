@@ -1,0 +1,30 @@
+"""What one ``instrument()`` puts behind the seams: the options, the defaults of who, and where signals go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from openai_metering.attribution import Attribution
+    from openai_metering.settings import Settings
+    from openai_metering.signals import Signals
+
+
+@dataclass(slots=True, eq=False)
+class Metering:
+    """Shared by all wrappers of one ``instrument()``; wrappers that outlive it find ``active`` false and stand aside.
+
+    Args:
+        settings: the options in force.
+        signals: where finished calls go; ``None`` where metering is switched off and only the keyword is taken out.
+        default: who calls are for that say nothing themselves.
+        active: until ``uninstrument()``.
+        refusing_hosts: hosts that refused ``stream_options``, so that they are not asked again.
+    """
+
+    settings: Settings
+    signals: Signals | None
+    default: Attribution
+    active: bool = True
+    refusing_hosts: set[str] = field(default_factory=set)

@@ -1,0 +1,166 @@
+"""Every option: its name, environment variable, default and allowed values; read at each ``instrument()``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+PREFIX: Final = "OPENAI_METERING_"
+
+
+class InvalidOption(ValueError):  # noqa: N818 - named for what the user did, as `click.BadParameter` is
+    """An option has a value that is not allowed; the text names option, value and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options in force, one field for each row of ``OPTIONS``."""
+
+    enabled: bool = True
+    organization_id: str | None = None
+    subscriber_identity: str | None = None
+    subscriber_credential: str | None = None
+    stream_usage: str = "auto"
+    spans: str = "auto"
+    records: str = "auto"
+    ledger_dir: str | None = None
+    metric_attributes: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row: how an option is spelt, read and explained."""
+
+    name: str
+    read: Callable[[object], Any]
+    allowed: str
+    doc: str
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.name.upper()
+
+
+def _switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in ("true", "1", "yes", "on"):
+        return True
+    if text in ("false", "0", "no", "off"):
+        return False
+    raise ValueError(text)
+
+
+def _text(value: object) -> str | None:
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError
+    return os.fspath(value).strip() or None
+
+
+def _choice(*allowed: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        text = str(value).strip().lower()
+        if text not in allowed:
+            raise ValueError(text)
+        return text
+
+    return read
+
+
+def _names(*allowed: str) -> Callable[[object], frozenset[str]]:
+    def read(value: object) -> frozenset[str]:
+        parts: list[Any] = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+        names = frozenset(str(part).strip().lower() for part in parts if str(part).strip())
+        if not names <= set(allowed):
+            raise ValueError
+        return names
+
+    return read
+
+
+OPTIONS: Final = (
+    Option("enabled", _switch, "true, false", "Off: only the `usage_metadata` keyword is still taken out of calls."),
+    Option("organization_id", _text, "text", "Organization of calls that say none."),
+    Option("subscriber_identity", _text, "text", "Subscriber of calls that say none."),
+    Option("subscriber_credential", _text, "text", "Alias of the key of calls that say none; never the key itself."),
+    Option(
+        "stream_usage",
+        _choice("auto", "never"),
+        "auto, never",
+        "Ask for usage on chat streams whose caller did not, and hide the extra chunk; `never` leaves requests untouched.",
+    ),
+    Option(
+        "spans",
+        _choice("auto", "always", "never"),
+        "auto, always, never",
+        "`auto` honours OpenTelemetry's suppression, `always` does not, `never` makes no span; records and metrics stay.",
+    ),
+    Option(
+        "records",
+        _choice("auto", "otlp", "ledger", "both", "none"),
+        "auto, otlp, ledger, both, none",
+        "Where usage records go: `auto` is the ledger where LEDGER_DIR is set, else OTLP logs.",
+    ),
+    Option("ledger_dir", _text, "a folder", "Folder of the ledger: usage records as OTLP JSON lines on local disk."),
+    Option(
+        "metric_attributes",
+        _names("subscriber", "credential"),
+        "subscriber, credential (comma-separated)",
+        "Levels of who on metrics beside the organization; each multiplies the number of series.",
+    ),
+)
+
+assert {option.name for option in OPTIONS} == {field.name for field in fields(Settings)}  # noqa: S101 - one row each
+
+
+def load(
+    overrides: Mapping[str, object], environ: Mapping[str, str] | None = None
+) -> tuple[Settings, list[InvalidOption]]:
+    """Read all options, keyword over environment over default.
+
+    Args:
+        overrides: options by name, as given to ``instrument()``; ``None`` means not given.
+        environ: environment variables, those of the process where left out.
+
+    Returns:
+        The settings, with the default in place of each value that is not allowed, and what was wrong.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    problems: list[InvalidOption] = []
+    known = {option.name for option in OPTIONS}
+    problems.extend(
+        InvalidOption(f"{name} is not an option of instrument(); there are {', '.join(sorted(known))}.")
+        for name in overrides
+        if name not in known
+    )
+    for option in OPTIONS:
+        given = overrides.get(option.name)
+        name = option.name if given is not None else option.variable
+        value: object = given if given is not None else environ.get(option.variable)
+        if value is None or value == "":
+            continue
+        try:
+            values[option.name] = option.read(value)
+        except (ValueError, TypeError):
+            problems.append(
+                InvalidOption(f"{name} has the value {value!r}, allowed: {option.allowed}. The default is used.")
+            )
+    return Settings(**values), problems
+
+
+def resource_from_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The resource attributes that OpenTelemetry's own variables describe, for records written without a provider."""
+    from urllib.parse import unquote  # noqa: PLC0415 - needed once, and only where no SDK has a resource
+
+    environ = os.environ if environ is None else environ
+    pairs = (part.partition("=") for part in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",") if "=" in part)
+    resource = {key.strip(): unquote(value.strip()) for key, _, value in pairs}
+    resource["service.name"] = environ.get("OTEL_SERVICE_NAME") or resource.get("service.name") or "unknown_service"
+    return resource
