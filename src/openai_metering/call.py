@@ -71,6 +71,10 @@ class Call:
         """Whether the call has not been finished yet."""
         return bool(self._end)
 
+    def disown(self) -> None:
+        """End the call without a record: another process makes it."""
+        self._end.clear()
+
     def now(self) -> int:
         """Nanoseconds since the epoch by the clock that this call started with, which never goes backwards."""
         return self.started + time.perf_counter_ns() - self._clock
@@ -246,8 +250,10 @@ def finish_open_calls() -> None:
 
 
 def _forget_in_child() -> None:
-    """A forked child owns none of its parent's calls."""
+    """A forked child owns none of its parent's calls: its copies of them end without a record."""
     global _drainer, _drainer_lock  # noqa: PLW0603
+    for call in open_calls:
+        call.disown()
     open_calls.clear()
     _abandoned.clear()
     _drainer = None

@@ -1,0 +1,102 @@
+"""The test matrix: every SDK version on one Python, every Python on the newest SDK, and the oldest OpenTelemetry."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv"
+nox.options.error_on_external_run = True
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "tests", "pythons", "sdks", "oldest"]
+
+ROOT = Path(__file__).parent
+
+# The oldest that is supported, the last before `Omit` instances, and the newest of each major after it. openai 1.40
+# passes an argument that httpx 0.28 dropped.
+SDKS = {"1.40.0": ["httpx<0.28"], "1.66.*": [], "2.*": []}
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+REQUIRED_IN_CI = ("3.10", "3.13")
+
+# What depends on the SDK or on the interpreter: all but the command line, the Collector and the documents.
+CORE = ["tests/core", "tests/conformance", "tests/faults", "tests/property"]
+
+
+def interpreter(version: str) -> str | None:
+    """Return the interpreter of a version: from PATH, or from pyenv's folder, whose shims may not be set to it."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates = [
+        *([sys.executable] if version == f"{sys.version_info[0]}.{sys.version_info[1]}" else []),
+        shutil.which(f"python{version}") or "",
+        *map(str, sorted(root.glob(f"versions/{version}.*/bin/python"))),
+    ]
+    for candidate in filter(None, candidates):
+        asked = subprocess.run(
+            [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if asked.stdout.strip() == version:
+            return candidate
+    return None
+
+
+INSTALLED = {version: found for version in PYTHONS if (found := interpreter(version)) is not None}
+missing = [version for version in REQUIRED_IN_CI if version not in INSTALLED]
+if os.environ.get("CI") and missing:
+    sys.exit(f"Python {' and '.join(missing)} must be installed for the tests in CI; found {', '.join(INSTALLED)}.")
+
+
+def install(session: nox.Session, *packages: str) -> None:
+    """Install this project with its test tools, and what the session is about."""
+    session.install("-e", ".[demo]", "pytest", "hypothesis", "fastapi", "uvicorn", *packages)
+
+
+@nox.session(python=False)
+def lint(session: nox.Session) -> None:
+    """Types, style and format."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session(python=False)
+def tests(session: nox.Session) -> None:
+    """Everything, on this Python and the newest SDK."""
+    session.run("pytest", "-q", *session.posargs)
+
+
+@nox.session(python=[path for version, path in INSTALLED.items() if path != sys.executable])
+def pythons(session: nox.Session) -> None:
+    """What depends on the interpreter, on every other Python that is installed."""
+    install(session)
+    session.run("pytest", "-q", *CORE, *session.posargs)
+
+
+@nox.session(python=sys.executable)
+@nox.parametrize("sdk", list(SDKS))
+def sdks(session: nox.Session, sdk: str) -> None:
+    """What depends on the SDK, on its older versions."""
+    install(session, f"openai=={sdk}", *SDKS[sdk])
+    session.run("pytest", "-q", *CORE, *session.posargs)
+
+
+@nox.session(python=sys.executable)
+def oldest(session: nox.Session) -> None:
+    """The oldest OpenTelemetry that is supported."""
+    install(
+        session,
+        "opentelemetry-api==1.35.0",
+        "opentelemetry-sdk==1.35.0",
+        "opentelemetry-instrumentation==0.56b0",
+        "opentelemetry-distro==0.56b0",
+        "opentelemetry-exporter-otlp==1.35.0",
+        "opentelemetry-proto==1.35.0",
+    )
+    session.run("pytest", "-q", *CORE, *session.posargs)
