@@ -33,7 +33,7 @@ format: $(VENV)/.dev ## Format the code.
 	@$(BIN)/ruff check --fix-only -q . && $(BIN)/ruff format -q .
 
 clean: ## Remove what the targets above made in this folder.
-	rm -rf $(VENV) .nox .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .nox openai-metering-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit("openai-metering needs Python 3.10 or newer, $(PYTHON) is %d.%d: name another one with make PYTHON=..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'

@@ -162,7 +162,9 @@ class _Fields:
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         self._record = record
-        self.values: dict[str, Any] = {item["key"]: item.get("value") for item in record.get("attributes") or ()}
+        self.values: dict[str, Any] = {
+            key: item.get("value") for item in record.get("attributes") or () if isinstance(key := item["key"], str)
+        }
         self.wrong: list[str] = []
 
     def text(self, name: str) -> str | None:

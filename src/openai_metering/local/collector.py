@@ -301,7 +301,7 @@ class LocalCollector:
         if process is None:
             return
         died_before = process.poll() is not None
-        process.kill()
+        process.terminate()
         try:
             code = process.wait(self._stop_timeout)
         except subprocess.TimeoutExpired:

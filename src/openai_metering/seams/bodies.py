@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -179,74 +180,25 @@ class _JsonReader:
         return b""
 
 
-class ObservedDecoder:
-    """The content decoder of a response, which every byte passes that ``read``, ``iter_lines`` and the like give out.
+class BodyObserver:
+    """Sees every byte of a body once, decoded, while the caller reads it; and how the reading ended.
 
     Args:
-        decoder: the HTTP library's own.
         call: the call that the body is the answer of.
         events: the body is a stream of server-sent events.
     """
 
-    def __init__(self, decoder: Any, call: Call, *, events: bool) -> None:
-        self._decoder = decoder
+    def __init__(self, call: Call, *, events: bool) -> None:
         self._call = call
         self._reader: EventReader | _JsonReader = EventReader(call) if events else _JsonReader(call)
         self._holds_back = events and call.hide_usage
-        self._decoded = False
+        self._seen = False
         self.raw_ended = False
+        """The last byte has come from the network; a decoder may still hold some of it."""
 
-    def decode(self, data: bytes) -> Any:
-        """Decode a piece: bytes in httpx, an iterable of bytes in httpx2."""
-        self._decoded = True
-        return self._passed(self._decoder.decode(data))
-
-    def flush(self) -> Any:
-        """Decode what is left; the body has been read to its end."""
-        out = self._passed(self._decoder.flush())
-        rest = b""
-        try:
-            rest = self._reader.flush()
-            self._call.complete()
-        except Exception as error:
-            errors.swallow("body", error)
-        if not self._holds_back or not rest:
-            return out
-        return out + rest if isinstance(out, bytes) else [*out, rest]
-
-    def left(self, *, finalised: bool) -> None:
-        """The response was closed: at the end of its raw bytes, before it, or in a finaliser."""
-        call = self._call
-        read = self._decoded or call.first_chunk is not None
-        if self.raw_ended:
-            if not read:
-                call.finish(COMPLETED, reason="not_observed")
-        elif finalised:
-            abandon(call, DROPPED if read else UNREAD)
-        else:
-            call.stop(STOPPED if read else UNREAD)
-
-    def failed(self, error: BaseException) -> None:
-        """Reading the raw bytes raised, which the caller gets untouched."""
-        try:
-            self._call.fail(classify(error, answering=True))
-        except Exception as own:
-            errors.swallow("fail", own)
-
-    def _passed(self, out: Any) -> Any:
-        if isinstance(out, bytes):
-            return self._seen(out)
-        return list(self._seen_all(out))
-
-    def _seen_all(self, pieces: Any) -> Iterator[bytes]:
-        for piece in pieces:
-            passed = self._seen(piece)
-            if passed:
-                yield passed
-
-    def _seen(self, piece: bytes) -> bytes:
-        if not piece:
-            return piece
+    def feed(self, piece: bytes) -> bytes:
+        """Take in a decoded piece. Returns what the caller gets: the piece itself, where nothing is to be hidden."""
+        self._seen = True
         try:
             passed = self._reader.feed(piece)
         except Exception as error:
@@ -254,53 +206,127 @@ class ObservedDecoder:
             return piece
         return passed if self._holds_back else piece
 
-    def __del__(self) -> None:
+    def end(self) -> bytes:
+        """The body has been read to its end. Returns what was held back of it."""
+        rest = b""
         try:
-            call = self._call
-            abandon(call, DROPPED if call.first_chunk is not None else UNREAD)
-        except Exception:  # noqa: S110 - a finaliser has nobody to tell
-            pass
+            rest = self._reader.flush()
+            self._call.complete()
+        except Exception as error:
+            errors.swallow("body", error)
+        return rest if self._holds_back else b""
+
+    def left(self, *, finalised: bool) -> None:
+        """The response was closed: at the end of its raw bytes, before it, or in a finaliser."""
+        call = self._call
+        if self.raw_ended:
+            if not self._seen:
+                call.finish(COMPLETED, reason="not_observed")
+        elif finalised:
+            abandon(call, DROPPED if self._seen else UNREAD)
+        else:
+            call.stop(STOPPED if self._seen else UNREAD)
+
+    def failed(self, error: BaseException) -> None:
+        """Reading the body raised, which the caller gets untouched."""
+        try:
+            self._call.fail(classify(error, answering=True))
+        except Exception as own:
+            errors.swallow("fail", own)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # a finaliser has nobody to tell
+            abandon(self._call, DROPPED if self._seen else UNREAD)
 
 
 class ObservedBody(wrapt.ObjectProxy[Any]):
-    """The byte stream of a response, in the shape of the HTTP library's own: tells how reading it ended."""
+    """The byte stream of a response, in the shape of the HTTP library's own.
 
-    def __init__(self, body: Any, decoder: ObservedDecoder) -> None:
+    Args:
+        body: the HTTP library's own.
+        observer: is told how reading ended; and sees the bytes, where they are not compressed.
+        plain: the bytes are not compressed, so that ``iter_raw`` is seen as well.
+    """
+
+    def __init__(self, body: Any, observer: BodyObserver, *, plain: bool) -> None:
         super().__init__(body)
-        self._self_decoder = decoder
+        self._self_observer = observer
+        self._self_plain = plain
 
     def __iter__(self) -> Iterator[bytes]:
-        decoder = self._self_decoder
+        observer, plain = self._self_observer, self._self_plain
         try:
-            yield from self.__wrapped__
+            for piece in self.__wrapped__:
+                passed = observer.feed(piece) if plain else piece
+                if passed:
+                    yield passed
         except GeneratorExit:
             raise
         except BaseException as error:
-            decoder.failed(error)
+            observer.failed(error)
             raise
-        decoder.raw_ended = True
+        observer.raw_ended = True
+        rest = observer.end() if plain else b""
+        if rest:
+            yield rest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        decoder = self._self_decoder
+        observer, plain = self._self_observer, self._self_plain
         try:
             async for piece in self.__wrapped__:
-                yield piece
+                passed = observer.feed(piece) if plain else piece
+                if passed:
+                    yield passed
         except GeneratorExit:
             raise
         except BaseException as error:
-            decoder.failed(error)
+            observer.failed(error)
             raise
-        decoder.raw_ended = True
+        observer.raw_ended = True
+        rest = observer.end() if plain else b""
+        if rest:
+            yield rest
 
     def close(self) -> None:
         """Close the stream, and tell."""
-        tell(self._self_decoder, finalised=by_generator(2))
+        tell(self._self_observer, finalised=by_generator(2))
         self.__wrapped__.close()
 
     async def aclose(self) -> None:
         """Close the stream, and tell."""
-        tell(self._self_decoder, finalised=False)
+        tell(self._self_observer, finalised=False)
         await self.__wrapped__.aclose()
+
+
+class ObservedDecoder:
+    """The content decoder of a compressed response, which all bytes pass but those of ``iter_raw``.
+
+    Args:
+        decoder: the HTTP library's own; it gives bytes in httpx, an iterable of bytes in httpx2.
+        observer: sees the decoded bytes.
+    """
+
+    def __init__(self, decoder: Any, observer: BodyObserver) -> None:
+        self._decoder = decoder
+        self._observer = observer
+
+    def decode(self, data: bytes) -> Any:
+        """Decode a piece."""
+        return self._fed(self._decoder.decode(data))
+
+    def flush(self) -> Any:
+        """Decode what is left; the body has been read to its end."""
+        out = self._fed(self._decoder.flush())
+        rest = self._observer.end()
+        if not rest:
+            return out
+        return out + rest if isinstance(out, bytes) else [*out, rest]
+
+    def _fed(self, out: Any) -> Any:
+        observer = self._observer
+        if isinstance(out, bytes):
+            return observer.feed(out) if out else out
+        return [passed for piece in out if piece and (passed := observer.feed(piece))]
 
 
 def observe_body(response: Any, call: Call, *, events: bool) -> None:
@@ -311,7 +337,10 @@ def observe_body(response: Any, call: Call, *, events: bool) -> None:
         call: the call that the body is the answer of.
         events: the body is a stream of server-sent events.
     """
-    decoder = ObservedDecoder(response._get_content_decoder(), call, events=events)  # noqa: SLF001
-    response._decoder = decoder  # noqa: SLF001 - dropped by the response's own pickling, as `stream` is
-    response.stream = ObservedBody(response.stream, decoder)
+    observer = BodyObserver(call, events=events)
+    plain = response.headers.get("content-encoding", "identity").strip().lower() in ("", "identity")
+    if not plain:
+        response._decoder = ObservedDecoder(response._get_content_decoder(), observer)  # noqa: SLF001
+    # Both are dropped by the response's own pickling.
+    response.stream = ObservedBody(response.stream, observer, plain=plain)
     watch(call)

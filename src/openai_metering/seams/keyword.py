@@ -49,7 +49,9 @@ def patch_response_managers(module: Any, patches: Patches, metering: Metering) -
 
     @functools.wraps(original)
     def init(self: Any, request_func: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, _stamped(request_func) if metering.active else request_func, *args, **kwargs)
+        original(
+            self, _stamped(request_func) if metering.active and metering.signals else request_func, *args, **kwargs
+        )
 
     patches.replace(manager, "__init__", init)
 
@@ -97,7 +99,7 @@ def _patch_methods(resource: type, patches: Patches, metering: Metering) -> None
     if not resource.__module__.startswith("openai."):
         return  # an application's own subclass hands its keywords on, or has a use of its own for them
     for name, method in list(vars(resource).items()):
-        if not name.startswith("_") and isinstance(method, FunctionType):
+        if not name.startswith("_") and type(method) is FunctionType:  # ours claim to be functions, too
             wrapped = _wrapped(method, metering)
             if wrapped is not None:
                 patches.replace(resource, name, wrapped)
