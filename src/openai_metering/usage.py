@@ -263,6 +263,8 @@ _RESPONSE_HEAD: Final = frozenset({"response.created", "response.queued"})
 def observe_response(answer: Answer, event: Any) -> None:
     """Read one event of a Responses stream; usage sits inside the terminal one."""
     kind = part(event, "type")
+    if kind is None and (inner := part(event, "data")) is not None:  # how openai 1.66 hands on an `error` event
+        event, kind = inner, part(inner, "type")
     if kind in _RESPONSE_END:
         read_response(answer, part(event, "response"))
         answer.deferred = False

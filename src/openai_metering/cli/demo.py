@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 APPLICATION: Final = "openai_metering.local.demo_app"
+HTTP_REFUSED: Final = 400
 DEADLINE: Final = 60.0  # seconds for the application, and for its records to arrive
 
 
@@ -58,12 +59,12 @@ def run(args: argparse.Namespace) -> int:
                 flush=True,
             )
             _run_application(provider.base_url, endpoint)
-            billable = [served for served in provider.served if served.n]
-            _wait(lambda: _lines(folder / "records.jsonl") >= len(billable), "usage records")
-            _wait(lambda: _lines(folder / "spans.jsonl") >= len(billable), "spans")
+            served = provider.served
+            _wait(lambda: _lines(folder / "records.jsonl") >= len(served), "usage records")
+            _wait(lambda: _lines(folder / "spans.jsonl") >= len(served), "spans")
         print()
         _report(folder / "records.jsonl")
-        agrees = _compare(billable, folder / "records.jsonl")
+        agrees = _compare(served, folder / "records.jsonl")
     _print_span(folder / "spans.jsonl")
     print("\nFiles:")
     for file in sorted(folder.glob("*.jsonl")):
@@ -123,13 +124,12 @@ def _pipeline(wanted: str, folder: Path) -> Iterator[str]:
             if wanted == "collector":
                 raise Failure(str(error)) from error
         else:
-            try:
-                collector = LocalCollector(folder, binary=choice.binary)
-                collector.start()
-            except CollectorError as error:
-                raise Failure(str(error)) from error
-            print(f"Pipeline:    OpenTelemetry Collector ({choice.source}: {_shown(choice.binary)}) with local.yaml")
-            with collector:
+            print(f"Pipeline:    OpenTelemetry Collector with local.yaml ({_shown(choice.binary)})")
+            with contextlib.ExitStack() as stack:
+                try:
+                    collector = stack.enter_context(LocalCollector(folder, binary=choice.binary))
+                except CollectorError as error:
+                    raise Failure(str(error)) from error
                 yield collector.http_endpoint
             return
     with _parts().receiver(folder) as receiver:
@@ -177,27 +177,32 @@ def _report(records: Path) -> None:
     write_table(report.make([records], columns.columns_of(",".join(columns.DEFAULT))), sys.stdout)
 
 
-def _compare(billable: list[Any], records: Path) -> bool:
-    """Hold the records against what the provider stand-in served, to the token."""
+def _compare(served: list[Any], records: Path) -> bool:
+    """Hold the records against what the provider stand-in served, call by call and to the token."""
     from openai_metering.signals import conventions as c  # noqa: PLC0415
 
-    received: dict[str, dict[str, Any]] = {}
-    for attributes in _records(records):
-        received[attributes.get(c.REQUEST_ID, "")] = attributes
-    wrong = 0
-    for served in billable:
-        attributes = received.get(served.request_id, {})
-        usage = served.usage
-        if usage is None or attributes.get(c.USAGE_STATUS) != "reported":
-            wrong += not attributes or (usage is not None and attributes.get(c.USAGE_STATUS) != "unknown")
-            continue
-        wrong += attributes.get(c.INPUT_TOKENS) != usage.get("prompt_tokens", usage.get("input_tokens"))
-        wrong += attributes.get(c.OUTPUT_TOKENS, 0) != usage.get("completion_tokens", usage.get("output_tokens", 0))
+    received = {attributes.get(c.REQUEST_ID): attributes for attributes in _records(records)}
+    differing = 0
+    for answer in served:
+        attributes = received.get(answer.request_id, {})
+        usage = answer.usage or {}
+        recorded = (attributes.get(c.USAGE_STATUS), attributes.get(c.INPUT_TOKENS), attributes.get(c.OUTPUT_TOKENS))
+        if answer.status >= HTTP_REFUSED:
+            expected: tuple[Any, ...] = ("not_billed", None, None)
+        elif not usage:
+            expected = ("unknown", None, None)
+        else:
+            expected = (
+                "reported",
+                usage.get("prompt_tokens", usage.get("input_tokens")),
+                usage.get("completion_tokens", usage.get("output_tokens")),
+            )
+        differing += recorded != expected
     print(
-        f"The provider served {len(billable)} calls; "
-        + ("every record agrees with it to the token." if not wrong else f"{wrong} figures DIFFER from it.")
+        f"The provider served {len(served)} calls; "
+        + ("every record agrees with it to the token." if not differing else f"{differing} records DIFFER from it.")
     )
-    return not wrong
+    return not differing and len(received) == len(served)
 
 
 def _records(file: Path) -> Iterator[dict[str, Any]]:

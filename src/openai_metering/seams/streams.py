@@ -21,20 +21,19 @@ class _Observed:
     The SDK's stream holds this iterator, this iterator holds the call, and the call holds neither.
     """
 
-    __slots__ = ("_call", "_inner", "_left", "_stepping")
+    __slots__ = ("_call", "_inner", "_stepping")
 
     def __init__(self, inner: Any, call: Call) -> None:
         self._inner = inner
         self._call = call
         self._stepping = False
-        self._left = False
 
     def left(self, *, finalised: bool) -> None:
         """The response was closed: by the caller, by the SDK on its way to the end, or in a finaliser."""
         call = self._call
         if self._stepping:
-            self._left = True  # the SDK closes a response before it delivers what is left in its buffers
-        elif finalised:
+            return  # the SDK closes a response before it delivers what is left in its buffers: the step says how it ends
+        if finalised:
             abandon(call, DROPPED if call.first_chunk is not None else UNREAD)
         else:
             call.stop(STOPPED if call.first_chunk is not None else UNREAD)
@@ -47,8 +46,6 @@ class _Observed:
             call.complete_if_terminal()
             if call.hide_usage and _hidden(chunk):
                 return False
-            if self._left:
-                call.stop(STOPPED)  # closed from another thread while this chunk was being read
         except Exception as error:
             errors.swallow("chunk", error)
         return True
@@ -63,11 +60,7 @@ class _Observed:
     def failed(self, error: BaseException) -> None:
         """Reading the stream raised, which the caller gets untouched."""
         try:
-            failure = classify(error, answering=True)
-            if self._left and not failure.cancelled:
-                self._call.stop(STOPPED)  # closed from another thread while it was being read
-            else:
-                self._call.fail(failure)
+            self._call.fail(classify(error, answering=True))
         except Exception as own:
             errors.swallow("fail", own)
 

@@ -1,0 +1,134 @@
+"""Every option: where its value comes from, and what is said about a wrong one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from openai_metering.settings import OPTIONS, InvalidOption, Settings, load, resource_from_environment
+
+# name, default, text in the environment, what it means, another keyword, what that means
+ROWS = [
+    ("enabled", True, "false", False, True, True),
+    ("organization_id", None, "AcmeSoft", "AcmeSoft", "Other", "Other"),
+    ("subscriber_identity", None, "joe@acme.com", "joe@acme.com", "ann@acme.com", "ann@acme.com"),
+    ("subscriber_credential", None, "key1", "key1", "key2", "key2"),
+    ("stream_usage", "auto", "never", "never", "auto", "auto"),
+    ("spans", "auto", "never", "never", "always", "always"),
+    ("records", "auto", "both", "both", "none", "none"),
+    ("ledger_dir", None, "/var/ledger", "/var/ledger", Path("/other"), "/other"),
+    (
+        "metric_attributes",
+        frozenset(),
+        "subscriber, Credential",
+        frozenset({"subscriber", "credential"}),
+        ["credential"],
+        frozenset({"credential"}),
+    ),
+]
+BROKEN = [
+    ("enabled", "perhaps"),
+    ("stream_usage", "always"),
+    ("spans", "off"),
+    ("records", "kafka"),
+    ("metric_attributes", "subscriber,team"),
+]
+BROKEN_KEYWORDS = [("organization_id", 7), ("ledger_dir", ["x"]), ("metric_attributes", 7), ("enabled", "maybe")]
+
+
+def test_the_table_of_this_test_has_every_option():
+    """A new option is tested like the others."""
+    assert {row[0] for row in ROWS} == {option.name for option in OPTIONS}
+
+
+@pytest.mark.parametrize(("name", "default", "text", "meant", "keyword", "keyword_meant"), ROWS)
+def test_keyword_beats_environment_beats_default(name, default, text, meant, keyword, keyword_meant):
+    """The nearest place that says something decides."""
+    environ = {f"OPENAI_METERING_{name.upper()}": text}
+    assert getattr(load({}, {})[0], name) == default
+    assert load({}, environ) == (Settings(**{name: meant}), [])
+    assert load({name: keyword}, environ) == (Settings(**{name: keyword_meant}), [])
+    assert load({name: None}, environ) == (Settings(**{name: meant}), [])
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_an_empty_variable_is_unset(option):
+    """`OPENAI_METERING_X=` in a unit file is the default, not an error."""
+    assert load({}, {option.variable: ""}) == (Settings(), [])
+    assert load({option.name: ""}, {}) == (Settings(), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [(text, True) for text in ("true", "TRUE", "1", "yes", " on ")]
+    + [(text, False) for text in ("false", "0", "No", "off")],
+)
+def test_a_switch_understands_the_usual_words(text, meant):
+    """Nobody has to look up how a boolean is written."""
+    assert load({}, {"OPENAI_METERING_ENABLED": text}) == (Settings(enabled=meant), [])
+
+
+def test_letter_case_and_space_do_not_matter_for_a_choice():
+    """`RECORDS= Ledger ` means `ledger`."""
+    assert load({}, {"OPENAI_METERING_RECORDS": " Ledger "}) == (Settings(records="ledger"), [])
+
+
+@pytest.mark.parametrize(("name", "text"), BROKEN)
+def test_a_broken_variable_gives_the_default_and_says_why(name, text):
+    """The message names the variable, its value and what is allowed, so that it can be put right at once."""
+    option = next(option for option in OPTIONS if option.name == name)
+    settings, (problem,) = load({}, {option.variable: text})
+    assert settings == Settings()
+    assert isinstance(problem, InvalidOption)
+    assert all(part in str(problem) for part in (option.variable, repr(text), option.allowed))
+
+
+@pytest.mark.parametrize(("name", "value"), BROKEN_KEYWORDS)
+def test_a_broken_keyword_gives_the_default_and_says_why(name, value):
+    """A keyword is named as the caller wrote it."""
+    option = next(option for option in OPTIONS if option.name == name)
+    settings, (problem,) = load({name: value}, {})
+    assert settings == Settings()
+    assert all(part in str(problem) for part in (f"{name} has", repr(value), option.allowed))
+
+
+def test_one_broken_option_costs_no_other():
+    """The rest of the configuration stays in force."""
+    settings, problems = load({"records": "kafka", "organization_id": "AcmeSoft"}, {"OPENAI_METERING_SPANS": "never"})
+    assert settings == Settings(organization_id="AcmeSoft", spans="never")
+    assert len(problems) == 1
+
+
+def test_an_unknown_keyword_is_named_together_with_those_there_are():
+    """A misspelt option is not silently ignored."""
+    settings, (problem,) = load({"organisation_id": "AcmeSoft"}, {})
+    assert settings == Settings()
+    assert "organisation_id" in str(problem)
+    assert all(option.name in str(problem) for option in OPTIONS)
+
+
+def test_the_environment_is_read_when_options_are_loaded(monkeypatch):
+    """Options are read at each `instrument()`, not at import."""
+    monkeypatch.setenv("OPENAI_METERING_SPANS", "never")
+    assert load({})[0].spans == "never"
+    monkeypatch.setenv("OPENAI_METERING_SPANS", "always")
+    assert load({})[0].spans == "always"
+
+
+@pytest.mark.parametrize(
+    ("environ", "resource"),
+    [
+        ({}, {"service.name": "unknown_service"}),
+        ({"OTEL_SERVICE_NAME": "shop"}, {"service.name": "shop"}),
+        (
+            {"OTEL_RESOURCE_ATTRIBUTES": "service.name=a, team = blue%20ish ,broken,x=y=z"},
+            {"service.name": "a", "team": "blue ish", "x": "y=z"},
+        ),
+        ({"OTEL_SERVICE_NAME": "b", "OTEL_RESOURCE_ATTRIBUTES": "service.name=a"}, {"service.name": "b"}),
+        ({"OTEL_SERVICE_NAME": "", "OTEL_RESOURCE_ATTRIBUTES": ""}, {"service.name": "unknown_service"}),
+    ],
+)
+def test_the_resource_comes_from_opentelemetrys_own_variables(environ, resource):
+    """A ledger without an SDK is labelled with the service as any OpenTelemetry user sets it."""
+    assert resource_from_environment(environ) == resource
