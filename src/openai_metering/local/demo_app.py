@@ -21,7 +21,7 @@ def acme() -> None:
     for credential in ("key1-hubspot", "key1-hubspot", "key2-intranet"):
         client.chat.completions.create(
             model="gpt-4o",
-            messages=MESSAGES,  # type: ignore[arg-type]
+            messages=MESSAGES,
             usage_metadata={  # type: ignore[call-overload]
                 "organization_id": "AcmeSoft",
                 "subscriber_identity": "joe@acme.com",
@@ -30,7 +30,7 @@ def acme() -> None:
         )
     stream = client.chat.completions.create(
         model="gpt-4o-mini",
-        messages=MESSAGES,  # type: ignore[arg-type]
+        messages=MESSAGES,
         stream=True,
         usage_metadata={  # type: ignore[call-overload]
             "organization_id": "AcmeSoft",
@@ -75,13 +75,13 @@ def nordbank() -> None:
     with contextlib.suppress(openai.RateLimitError):
         client.chat.completions.create(
             model="gpt-4o",
-            messages=MESSAGES,  # type: ignore[arg-type]
+            messages=MESSAGES,
             extra_headers={"x-standin-scenario": "status_429"},
             usage_metadata=who,  # type: ignore[call-overload]
         )
     with client.chat.completions.create(
         model="gpt-4o",
-        messages=MESSAGES,  # type: ignore[arg-type]
+        messages=MESSAGES,
         stream=True,
         usage_metadata=who,  # type: ignore[call-overload]
     ) as stream:
