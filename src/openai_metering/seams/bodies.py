@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from openai_metering.call import Call
 
+    Proxy = wrapt.ObjectProxy[Any]
+else:
+    Proxy = wrapt.ObjectProxy  # generic from wrapt 2.0 on
+
 MAX_BODY: Final = 8 * 1024 * 1024
 """Bytes of a body that are parsed whole; of a larger one only the end is looked at."""
 TAIL: Final = 64 * 1024
@@ -239,7 +243,7 @@ class BodyObserver:
             abandon(self._call, DROPPED if self._seen else UNREAD)
 
 
-class ObservedBody(wrapt.ObjectProxy[Any]):
+class ObservedBody(Proxy):
     """The byte stream of a response, in the shape of the HTTP library's own.
 
     Args:
