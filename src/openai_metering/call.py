@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering import errors
-from openai_metering.finished import CANCELLED, COMPLETED, DROPPED, FAILED, UNREAD, FinishedCall
+from openai_metering.finished import CANCELLED, COMPLETED, DROPPED, FAILED, UNREAD, FinishedCall, StartedCall
 from openai_metering.usage import ESTIMATED, NOT_BILLED, REPORTED, UNKNOWN, Answer, Usage
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Call:
         """Outcome and time, in nanoseconds since the epoch, where a finaliser found that nobody will read on."""
         self.started = time.time_ns()
         self._clock = time.perf_counter_ns()
-        self.span, self.span_context = signals.start(self)
+        self.span, self.span_context = signals.start(StartedCall(operation, server, request, who, self.started))
 
     @property
     def open(self) -> bool:
