@@ -82,11 +82,14 @@ def find(method: str, url: str) -> Operation | None:
 
 def _resource_path(url: str) -> str:
     """The path below the API's root: without host, version prefix, deployment and query."""
-    segments = [segment for segment in urlsplit(url).path.split("/") if segment]
+    try:
+        path = urlsplit(url).path
+    except ValueError:  # not a URL at all: the SDK says so to the caller
+        return ""
+    segments = [segment for segment in path.split("/") if segment]
     if "deployments" in segments[:-2]:
         segments = segments[segments.index("deployments") + 2 :]
-    for root in ("v1", "openai"):
-        if root in segments:
-            segments = segments[len(segments) - segments[::-1].index(root) :]
-            break
+    else:
+        roots = [place for place, segment in enumerate(segments) if segment in ("v1", "openai")]
+        segments = segments[roots[-1] + 1 :] if roots else segments
     return "/" + "/".join(segments)

@@ -172,10 +172,13 @@ def read_usage(answer: Answer, usage: Any, shape: Shape) -> None:
         number = count(value)
         if number is None:
             answer.invalid = True
+            answer.counts = None
             return
         counts[attribute] = number
     if not counts:
-        answer.invalid = answer.invalid or not _is_empty(usage)
+        if not _is_empty(usage):
+            answer.invalid = True
+            answer.counts = None
         return
     for name, rows in shape.details:
         details = part(usage, name)
@@ -265,6 +268,8 @@ def observe_response(answer: Answer, event: Any) -> None:
     kind = part(event, "type")
     if kind is None and (inner := part(event, "data")) is not None:  # how openai 1.66 hands on an `error` event
         event, kind = inner, part(inner, "type")
+    if type(kind) is not str:
+        return
     if kind in _RESPONSE_END:
         read_response(answer, part(event, "response"))
         answer.deferred = False

@@ -23,6 +23,7 @@ CORE = [name for name in FILES if not name.startswith(("cli.", "local."))]
 ROOMS = (
     ("errors", "masking", "usage", "version", "settings"),
     ("attribution", "operations", "finished", "ledger"),
+    ("scope",),
     ("signals",),
     ("call", "deferred"),
     ("seams",),
@@ -33,6 +34,7 @@ ROOMS = (
 RANK = {name: rank for rank, room in enumerate(ROOMS) for name in room}
 VALUES = {
     "attribution": {"errors", "masking"},
+    "scope": {"errors", "attribution"},
     "operations": {"usage"},
     "usage": set(),
     "masking": set(),

@@ -80,7 +80,7 @@ def _from_tail(body: bytes) -> dict[str, Any]:
         for usage in _USAGE.finditer(edge):
             try:
                 found["usage"], _ = json.JSONDecoder().raw_decode(edge[usage.end() :].decode("utf-8", "replace"))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
     return found
 
@@ -215,9 +215,12 @@ class BodyObserver:
         rest = b""
         try:
             rest = self._reader.flush()
-            self._call.complete()
         except Exception as error:
             errors.swallow("body", error)
+        try:
+            self._call.complete()
+        except Exception as error:
+            errors.swallow("complete", error)
         return rest if self._holds_back else b""
 
     def left(self, *, finalised: bool) -> None:

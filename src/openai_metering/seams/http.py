@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import context, trace
 
 from openai_metering import errors, operations
-from openai_metering.attribution import EMPTY, current_attribution, resolve
+from openai_metering.attribution import EMPTY, resolve
 from openai_metering.call import Call, drain
 from openai_metering.finished import Request
 from openai_metering.masking import mask
+from openai_metering.scope import current_attribution
 from openai_metering.seams import bodies, carrier as carriers, streams
 from openai_metering.seams.failures import classify, refuses_stream_options
 from openai_metering.seams.servers import server_of

@@ -32,7 +32,7 @@ class Signals:
         self.settings = settings
         self.spans = Spans(settings, tracer_provider)
         self.metrics = Metrics(settings, meter_provider)
-        self.records = Records(settings, logger_provider, tracer_provider)
+        self.records = Records(settings, logger_provider, tracer_provider, meter_provider)
 
     def listening(self) -> bool:
         """Whether anything takes what a call would emit; where nothing does, a call is left alone."""
