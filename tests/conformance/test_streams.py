@@ -11,7 +11,7 @@ import openai
 import pytest
 from forms import OPERATIONS, WHO, Operation
 
-from conftest import wait_for
+from waiting import wait_for
 
 STREAMED = [operation for operation in OPERATIONS if operation.streams]
 IDS = [operation.name for operation in STREAMED]
