@@ -212,9 +212,8 @@ def _hides(chunk: Any, *, finished: bool) -> bool:
                 chunk.pop("usage", None)
             return False
         fields = chunk.__dict__
-        given: set[str] | None = getattr(chunk, "__pydantic_fields_set__", None)
-        if given is None:
-            given = getattr(chunk, "__fields_set__", set())  # pydantic 1
+        # The second name is that of pydantic 1.
+        given = getattr(chunk, "__pydantic_fields_set__", None) or getattr(chunk, "__fields_set__", None) or set()
         usage = fields.get("usage")
         if is_extra(usage, fields.get("choices"), has_key="usage" in given, finished=finished):
             return True
