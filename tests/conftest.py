@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from in_memory import Telemetry, make_telemetry
-from waiting import wait_for  # noqa: F401
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -47,7 +47,11 @@ class _Observed:
             call.complete_if_terminal()
         except Exception as error:
             errors.swallow("chunk", error)
-        return not (call.hide_usage and _hides(chunk, finished=finished))
+        try:
+            return not (call.hide_usage and _hides(chunk, finished=finished))
+        except Exception as error:
+            errors.swallow("hide", error)
+            return True
 
     def ended(self) -> None:
         """The stream has been read to its end."""
@@ -204,23 +208,20 @@ def is_extra(usage: Any, choices: Any, *, has_key: bool, finished: bool) -> bool
 
 def _hides(chunk: Any, *, finished: bool) -> bool:
     """Whether a chunk is to be hidden; takes the ``"usage": null`` that we asked for off any other one."""
-    try:
-        if type(chunk) is dict:
-            if is_extra(chunk.get("usage"), chunk.get("choices"), has_key="usage" in chunk, finished=finished):
-                return True
-            if chunk.get("usage") is None:
-                chunk.pop("usage", None)
-            return False
-        fields = chunk.__dict__
-        # The second name is that of pydantic 1.
-        given = getattr(chunk, "__pydantic_fields_set__", None) or getattr(chunk, "__fields_set__", None) or set()
-        usage = fields.get("usage")
-        if is_extra(usage, fields.get("choices"), has_key="usage" in given, finished=finished):
+    if type(chunk) is dict:
+        if is_extra(chunk.get("usage"), chunk.get("choices"), has_key="usage" in chunk, finished=finished):
             return True
-        if usage is None and "usage" in given:
-            given.discard("usage")
-    except Exception as error:
-        errors.swallow("hide", error)
+        if chunk.get("usage") is None:
+            chunk.pop("usage", None)
+        return False
+    fields = chunk.__dict__
+    # The second name is that of pydantic 1.
+    given = getattr(chunk, "__pydantic_fields_set__", None) or getattr(chunk, "__fields_set__", None) or set()
+    usage = fields.get("usage")
+    if is_extra(usage, fields.get("choices"), has_key="usage" in given, finished=finished):
+        return True
+    if usage is None:
+        given.discard("usage")
     return False
 
 
@@ -254,10 +255,14 @@ class HidingIterator:
         return chunk
 
     def _hides(self, chunk: Any) -> bool:
-        finished = self._finished
-        for choice in getattr(chunk, "choices", None) or ():
-            self._finished = self._finished or getattr(choice, "finish_reason", None) is not None
-        return _hides(chunk, finished=finished)
+        try:
+            finished = self._finished
+            for choice in getattr(chunk, "choices", None) or ():
+                self._finished = self._finished or getattr(choice, "finish_reason", None) is not None
+            return _hides(chunk, finished=finished)
+        except Exception as error:
+            errors.swallow("hide", error)
+            return False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
