@@ -148,18 +148,23 @@ def test_chunks_of_raw_streams(both: Any, provider: Any, operation: Operation, v
     assert metered == bare
 
 
-@each_streamed
+@pytest.mark.parametrize(
+    "operation",
+    [
+        operation
+        for operation in OPERATIONS
+        if operation.streams and hasattr(operation.helpers(openai.OpenAI()), "stream")
+    ],
+    ids=lambda operation: operation.name,
+)
 def test_events_of_the_helpers(both: Any, provider: Any, operation: Operation) -> None:
     """The `.stream()` helper gives the same events and the same final object."""
 
     def run() -> Any:
-        with sync_client(provider) as client:
-            if not hasattr(operation.helpers(client), "stream"):
-                pytest.skip("this SDK has no such helper")
-            with operation.helpers(client).stream(**operation.request) as events:
-                found = [event.to_dict() if hasattr(event, "to_dict") else repr(event) for event in events]
-                final = getattr(events, "get_final_completion", None) or events.get_final_response
-                return found, described(final())
+        with sync_client(provider) as client, operation.helpers(client).stream(**operation.request) as events:
+            found = [event.to_dict() if hasattr(event, "to_dict") else repr(event) for event in events]
+            final = getattr(events, "get_final_completion", None) or events.get_final_response
+            return found, described(final())
 
     metered, bare = both(run)
     # The helper keeps the chunks that it was given: what it makes of them must not tell that usage was asked for.

@@ -174,7 +174,6 @@ def test_retries_are_one_call(provider: Any, telemetry: Any, operation: Operatio
     assert span.attributes["http.request.resend_count"] == 2
 
 
-@pytest.mark.skipif(openai.__version__.startswith("1.40."), reason="nothing tells of retries that fail before 1.66")
 @pytest.mark.parametrize("way", [plain, async_plain], ids=lambda way: way.__name__)
 @each_operation
 def test_retries_that_all_fail_are_one_call(provider: Any, telemetry: Any, operation: Operation, way: Any) -> None:
@@ -184,8 +183,9 @@ def test_retries_that_all_fail_are_one_call(provider: Any, telemetry: Any, opera
     assert isinstance(error, openai.RateLimitError)
     assert len(provider.served) == 2
     record = failed(telemetry, "not_billed", "refused")
-    assert record["http.request.resend_count"] == 1
-    assert telemetry.spans[0].attributes["http.request.resend_count"] == 1
+    counted = None if openai.__version__.startswith("1.40.") else 1  # whose requests do not say which attempt they are
+    assert record.get("http.request.resend_count") == counted
+    assert telemetry.spans[0].attributes.get("http.request.resend_count") == counted
 
 
 # -- No answer -------------------------------------------------------------------------------------------------------

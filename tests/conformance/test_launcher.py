@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 CHAT = OPERATIONS[0]
 LAUNCHER = Path(sys.executable).parent / "opentelemetry-instrument"
 
-pytestmark = pytest.mark.skipif(not LAUNCHER.exists(), reason="opentelemetry-distro is not installed")
-
 # A plain call, a stream, and one that is refused: the application knows nothing of telemetry but the keyword.
 APPLICATION = f"""
 import openai
