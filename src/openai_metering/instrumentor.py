@@ -69,7 +69,7 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
                 self._patch(name, module)
 
     @staticmethod
-    def _make(overrides: dict[str, Any], *providers: Any) -> Metering:
+    def _make(overrides: dict[str, Any], tracer_provider: Any, meter_provider: Any, logger_provider: Any) -> Metering:
         """Make what stands behind the seams; where that fails, the keyword is taken out all the same."""
         try:
             settings, problems = options.load(overrides)
@@ -78,7 +78,13 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             default = Attribution(
                 settings.organization_id, settings.subscriber_identity, settings.subscriber_credential
             )
-            return Metering(settings, Signals(settings, *providers) if settings.enabled else None, default)
+            return Metering(
+                settings,
+                Signals(settings, tracer_provider, meter_provider, logger_provider, lambda: len(call.open_calls))
+                if settings.enabled
+                else None,
+                default,
+            )
         except Exception as error:
             errors.swallow("instrument", error)
             return Metering(None, None, EMPTY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import json
 import math
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+MAX_INT: Final = 2**63 - 1
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 
@@ -40,6 +42,29 @@ def otlp_value(value: Any) -> dict[str, Any]:
     if isinstance(value, float):
         return {"doubleValue": value if math.isfinite(value) else _NOT_FINITE.get(value, "NaN")}
     return {"arrayValue": {"values": [otlp_value(item) for item in value]}}
+
+
+_text = json.encoder.encode_basestring  # the C function behind `ensure_ascii=False`
+
+
+@functools.lru_cache(maxsize=1024)
+def _opening(key: str) -> str:
+    return f'{{"key":{_text(key)},"value":'
+
+
+def encoded_attributes(attributes: Mapping[str, Any]) -> str:
+    """Encode attributes as `otlp_attributes` and JSON would, without the dictionaries in between: 6 us of 20."""
+    parts = []
+    for key, value in attributes.items():
+        kind = type(value)
+        if kind is str:
+            encoded = f'{{"stringValue":{_text(value)}}}'
+        elif kind is int and 0 <= value <= MAX_INT:
+            encoded = f'{{"intValue":"{value}"}}'
+        else:
+            encoded = _encode(otlp_value(value))
+        parts.append(f"{_opening(key)}{encoded}}}")
+    return f"[{','.join(parts)}]"
 
 
 def otlp_attributes(attributes: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
@@ -71,11 +96,12 @@ class Ledger:
         self._before = f'{{"resourceLogs":[{_encode(head)[:-1]},"scopeLogs":[{{"scope":{_encode(name)},"logRecords":['
         self._after = f'],"schemaUrl":{_encode(schema_url)}}}]}}]}}\n'
 
-    def append(self, record: Mapping[str, Any]) -> int:
+    def append(self, record: Mapping[str, Any], attributes: Mapping[str, Any] | None = None) -> int:
         """Append one record.
 
         Args:
             record: a log record in OTLP's JSON form.
+            attributes: its attributes by name, where the record does not hold them in that form itself.
 
         Returns:
             The number of bytes written.
@@ -83,7 +109,10 @@ class Ledger:
         Raises:
             OSError: the file cannot be opened or written.
         """
-        line = f"{self._before}{_encode(record)}{self._after}".encode("utf-8", "backslashreplace")
+        encoded = _encode(record)
+        if attributes is not None:
+            encoded = f'{encoded[:-1]},"attributes":{encoded_attributes(attributes)}}}'
+        line = f"{self._before}{encoded}{self._after}".encode("utf-8", "backslashreplace")
         # No lock around the write: one write of one line to a file in append mode is not torn by another thread's. The
         # file is never closed under a writer either: dropping it closes it when the last writer lets go.
         file = self._file

@@ -10,6 +10,8 @@ from openai_metering.signals.records import Records
 from openai_metering.signals.spans import Spans
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from openai_metering.finished import FinishedCall, StartedCall
     from openai_metering.settings import Settings
 
@@ -24,14 +26,20 @@ class Signals:
         tracer_provider: as in OpenTelemetry, the global one where left out, also when it is set later.
         meter_provider: likewise.
         logger_provider: likewise.
+        open_calls: tells how many answers are still being read.
     """
 
     def __init__(
-        self, settings: Settings, tracer_provider: Any = None, meter_provider: Any = None, logger_provider: Any = None
+        self,
+        settings: Settings,
+        tracer_provider: Any = None,
+        meter_provider: Any = None,
+        logger_provider: Any = None,
+        open_calls: Callable[[], int] = lambda: 0,
     ) -> None:
         self.settings = settings
         self.spans = Spans(settings, tracer_provider)
-        self.metrics = Metrics(settings, meter_provider)
+        self.metrics = Metrics(settings, meter_provider, open_calls)
         self.records = Records(settings, logger_provider, tracer_provider, meter_provider)
 
     def listening(self) -> bool:

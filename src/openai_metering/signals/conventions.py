@@ -80,6 +80,7 @@ METRIC_CACHE_READ: Final = "gen_ai.client.inference.usage.cache_read.input_token
 METRIC_CACHE_WRITE: Final = "gen_ai.client.inference.usage.cache_write.input_tokens"
 METRIC_REASONING: Final = "gen_ai.client.inference.usage.reasoning.output_tokens"
 METRIC_CALLS: Final = "openai_metering.calls"
+METRIC_OPEN_CALLS: Final = "openai_metering.calls.open"
 METRIC_ERRORS: Final = "openai_metering.errors"
 METRIC_RECORDS_DROPPED: Final = "openai_metering.records.dropped"
 METRIC_LEDGER_BYTES: Final = "openai_metering.ledger.bytes"

@@ -10,7 +10,7 @@ from opentelemetry import _logs, metrics, trace
 from opentelemetry._logs import LogRecord, SeverityNumber
 
 from openai_metering import errors, settings as options
-from openai_metering.ledger import Ledger, otlp_attributes
+from openai_metering.ledger import Ledger
 from openai_metering.signals import conventions as c
 from openai_metering.signals.attributes import at_end, at_start
 from openai_metering.signals.providers import Listener
@@ -99,7 +99,6 @@ class Records:
             "severityNumber": SeverityNumber.INFO.value,
             "severityText": "INFO",
             "body": {},
-            "attributes": otlp_attributes(attributes.items()),
             "eventName": c.USAGE_EVENT,
         }
         span_context = finished.span_context
@@ -109,7 +108,7 @@ class Records:
             record["flags"] = int(span_context.trace_flags)
         try:
             ledger = self._ledger or self._open_ledger()
-            written = ledger.append(record)
+            written = ledger.append(record, attributes)
         except OSError as error:
             errors.count("ledger")
             errors.warn_once(
