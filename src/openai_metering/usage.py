@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from openai_metering.masking import mask
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+
+    Number = int | float
+    Rows = tuple[tuple[str, str], ...]
 
 REPORTED: Final = "reported"
 ESTIMATED: Final = "estimated"
@@ -24,6 +31,7 @@ REASONS: Final = {
     "connection": "the connection failed before an answer came",
     "cut": "the answer broke off",
     "failed": "the provider reported an error within its answer",
+    "from_request": "the provider reports no usage for this kind of call: what was asked for is counted",
     "deferred": "the work goes on in the background and its usage comes later",
     "body_too_large": "the body is larger than what is kept for reading",
     "refused": "the provider refused the call",
@@ -41,21 +49,23 @@ class Usage:
     Args:
         status: ``reported``, ``estimated``, ``unknown`` or ``not_billed``.
         reason: one of ``REASONS`` where the status is not ``reported``.
-        counts: whole numbers by attribute name, e.g. ``gen_ai.usage.input_tokens``. Totals are inclusive: cached
-            tokens are part of the input, reasoning tokens part of the output.
+        counts: numbers by attribute name, e.g. ``gen_ai.usage.input_tokens``; whole ones, but for seconds. Totals are
+            inclusive: cached tokens are part of the input, reasoning tokens part of the output.
     """
 
     status: str
     reason: str | None = None
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, Number] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Answer:
     """What an answer has said so far; readers fill it in, from one body or from chunk after chunk."""
 
-    counts: dict[str, int] | None = None
+    counts: dict[str, Number] | None = None
     invalid: bool = False
+    raw: str | None = None
+    """What usage objects said under names that no shape knows, as JSON."""
     response_id: str | None = None
     model: str | None = None
     service_tier: str | None = None
@@ -63,11 +73,16 @@ class Answer:
     finish_reasons: tuple[str, ...] = ()
     finished: bool = False
     """The provider said that it is done: a finish reason, or a terminal event."""
+    terminal: bool = False
+    """After this event of a stream nothing that is billed can come."""
     unfinished: bool = False
     """A streamed answer has begun; where nothing says that it finished either, it was cut."""
     failed: str | None = None
     """The code of an error that the provider reported within its answer."""
     deferred: bool = False
+    """The work goes on after the answer; its usage comes later."""
+    facts: dict[str, str] | None = None
+    """Further attributes that decide about a price, e.g. the size of images."""
 
 
 def part(source: Any, name: str) -> Any:
@@ -108,90 +123,107 @@ def count(value: Any) -> int | None:
     return None
 
 
-# -- Rows: where a provider writes a count, and the name it gets -----------------------------------------------------
+def amount(value: Any) -> Number | None:
+    """The value as an amount where it is one: a finite number from 0, also written as text, e.g. seconds."""
+    if type(value) is str and 0 < len(value) <= 32:  # noqa: PLR2004
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if type(value) is float:
+        return value if math.isfinite(value) and 0 <= value <= MAX_COUNT else None
+    return count(value)
+
+
+# -- Shapes: where a provider writes a number, and the name it gets --------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One shape of a usage object: the counts at its top, and those inside its details objects."""
+    """One shape of a usage object.
 
-    totals: tuple[tuple[str, str], ...]
-    details: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    Args:
+        counts: its whole numbers, each with its attribute.
+        amounts: its numbers that need not be whole, likewise.
+        details: the objects inside it, with their shapes.
+        also: what is understood and not recorded.
+    """
 
+    counts: Rows = ()
+    amounts: Rows = ()
+    details: tuple[tuple[str, Shape], ...] = ()
+    also: tuple[str, ...] = ()
+    known: frozenset[str] = field(init=False)
 
-_INPUT_DETAILS: Final = (
-    ("cached_tokens", "gen_ai.usage.cache_read.input_tokens"),
-    ("cache_write_tokens", "gen_ai.usage.cache_write.input_tokens"),
-    ("text_tokens", "gen_ai.usage.text.input_tokens"),
-    ("image_tokens", "gen_ai.usage.image.input_tokens"),
-    ("audio_tokens", "gen_ai.usage.audio.input_tokens"),
-)
-_OUTPUT_DETAILS: Final = (
-    ("reasoning_tokens", "gen_ai.usage.reasoning.output_tokens"),
-    ("text_tokens", "gen_ai.usage.text.output_tokens"),
-    ("audio_tokens", "gen_ai.usage.audio.output_tokens"),
-    ("accepted_prediction_tokens", "openai_metering.usage.accepted_prediction_tokens"),
-    ("rejected_prediction_tokens", "openai_metering.usage.rejected_prediction_tokens"),
-)
+    def __post_init__(self) -> None:
+        names = (name for name, _ in (*self.counts, *self.amounts, *self.details))
+        object.__setattr__(self, "known", frozenset((*names, *self.also)))
 
-CHAT_USAGE: Final = Shape(
-    totals=(
-        ("prompt_tokens", "gen_ai.usage.input_tokens"),
-        ("completion_tokens", "gen_ai.usage.output_tokens"),
-    ),
-    details=(
-        ("prompt_tokens_details", _INPUT_DETAILS),
-        ("completion_tokens_details", _OUTPUT_DETAILS),
-    ),
-)
-RESPONSES_USAGE: Final = Shape(
-    totals=(
-        ("input_tokens", "gen_ai.usage.input_tokens"),
-        ("output_tokens", "gen_ai.usage.output_tokens"),
-    ),
-    details=(
-        ("input_tokens_details", _INPUT_DETAILS),
-        ("output_tokens_details", _OUTPUT_DETAILS),
-    ),
-)
-EMBEDDINGS_USAGE: Final = Shape(totals=(("prompt_tokens", "gen_ai.usage.input_tokens"),))
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Every attribute that is read from an object of this shape."""
+        own = (attribute for _, attribute in (*self.counts, *self.amounts))
+        return (*own, *(attribute for _, inner in self.details for attribute in inner.attributes))
 
 
-def read_usage(answer: Answer, usage: Any, shape: Shape) -> None:
-    """Read a usage object into the answer; the last one read counts.
+def read_usage(answer: Answer, usage: Any, shape: Shape, *, add: bool = False) -> None:
+    """Read a usage object into the answer.
 
     A total that is there but is no count makes the whole object invalid; a detail that is none is left out.
+
+    Args:
+        answer: filled in.
+        usage: what stands in the place of usage; nothing happens where it is ``None``.
+        shape: how it is read.
+        add: the object is about a part of the answer, so that it is added to what was read before; else the last one
+            counts.
     """
     if usage is None:
         return
-    counts: dict[str, int] = {}
-    for name, attribute in shape.totals:
-        value = part(usage, name)
-        if value is None:
-            continue
-        number = count(value)
-        if number is None:
-            answer.invalid = True
-            return
-        counts[attribute] = number
+    counts: dict[str, Number] = {}
+    for rows, convert in ((shape.counts, count), (shape.amounts, amount)):
+        for name, attribute in rows:
+            value = part(usage, name)
+            if value is None:
+                continue
+            number = convert(value)
+            if number is None:
+                answer.invalid = True
+                return
+            counts[attribute] = number
+    keep_unknown(answer, usage, shape)
     if not counts:
         answer.invalid = answer.invalid or not _is_empty(usage)
         return
-    for name, rows in shape.details:
+    for name, inner in shape.details:
         details = part(usage, name)
         if details is not None:
-            _read_details(counts, details, rows)
-    answer.counts = counts
+            read_details(counts, details, inner)
+    if add and answer.counts is not None:
+        add_counts(answer, counts)
+    else:
+        answer.counts = counts
     answer.invalid = False
 
 
-def _read_details(counts: dict[str, int], details: Any, rows: Iterable[tuple[str, str]]) -> None:
-    for name, attribute in rows:
+def read_details(counts: dict[str, Number], details: Any, shape: Shape) -> None:
+    """Read an object inside a usage object; what is no count is left out."""
+    for name, attribute in shape.counts:
         value = part(details, name)
         if value is not None:
             number = count(value)
             if number is not None:
                 counts[attribute] = number
+    for name, inner in shape.details:
+        value = part(details, name)
+        if value is not None:
+            read_details(counts, value, inner)
+
+
+def add_counts(answer: Answer, counts: Mapping[str, Number]) -> None:
+    """Add numbers to those of the answer."""
+    known = answer.counts if answer.counts is not None else {}
+    answer.counts = known | {name: known.get(name, 0) + number for name, number in counts.items()}
 
 
 def _is_empty(usage: Any) -> bool:
@@ -200,91 +232,53 @@ def _is_empty(usage: Any) -> bool:
     return fields is not None and all(value is None for value in fields.values())
 
 
-# -- Readers: one for each kind of answer ----------------------------------------------------------------------------
+# -- What no shape knows ---------------------------------------------------------------------------------------------
+
+MAX_RAW: Final = 1024
 
 
-def read_chat(answer: Answer, body: Any) -> None:
-    """Read a chat completion."""
-    _read_head(answer, body)
-    choices = part(body, "choices")
-    if isinstance(choices, (list, tuple)):
-        answer.finish_reasons = tuple(reason for choice in choices if (reason := text(part(choice, "finish_reason"))))
-    answer.finished = True
-    _read_chat_usage(answer, body)
+def keep_unknown(answer: Answer, usage: Any, shape: Shape) -> None:
+    """Keep what a usage object says under names that its shape does not know, so that no new price is lost."""
+    unknown = _unknown(usage, shape)
+    if unknown:
+        keep_raw(answer, unknown)
 
 
-def observe_chat(answer: Answer, chunk: Any) -> None:
-    """Read one chunk of a streamed chat completion."""
-    if answer.model is None:
-        # Azure opens with a chunk whose id and model are empty: the first that has one counts.
-        _read_head(answer, chunk)
-    choices = part(chunk, "choices")
-    if type(choices) is list and choices:
-        answer.unfinished = True
-        for choice in choices:
-            reason = part(choice, "finish_reason")
-            if reason is not None and (reason := text(reason)) is not None:
-                answer.finish_reasons = (*answer.finish_reasons, reason)[:128]
-                answer.finished = True
-    usage = part(chunk, "usage")
-    if usage is not None or part(chunk, "x_groq") is not None:
-        _read_chat_usage(answer, chunk)
-        answer.service_tier = text(part(chunk, "service_tier")) or answer.service_tier
+def keep_raw(answer: Answer, values: Mapping[str, Any]) -> None:
+    """Keep values as JSON: name by name, as long as the text fits."""
+    kept: list[str] = []
+    room = MAX_RAW - 2
+    for name in sorted(values):
+        try:
+            pair = json.dumps({name: values[name]}, separators=(",", ":"), allow_nan=False, default=_fields)[1:-1]
+        except (TypeError, ValueError, RecursionError):
+            continue
+        if len(pair) < room:
+            kept.append(pair)
+            room -= len(pair) + 1
+    if kept:
+        answer.raw = mask("{" + ",".join(kept) + "}")
 
 
-def _read_chat_usage(answer: Answer, body: Any) -> None:
-    usage = part(body, "usage")
-    if usage is None:
-        usage = part(part(body, "x_groq"), "usage")
-    read_usage(answer, usage, CHAT_USAGE)
+def _unknown(source: Any, shape: Shape) -> dict[str, Any]:
+    fields = source if type(source) is dict else getattr(source, "__dict__", None)
+    if fields is None:
+        return {}
+    found: dict[str, Any] = {}
+    extra = getattr(source, "__pydantic_extra__", None) if fields is not source else None
+    for named in (fields, extra) if extra else (fields,):
+        if not named.keys() <= shape.known:
+            found |= {name: value for name, value in named.items() if name not in shape.known and value is not None}
+    for name, inner in shape.details:
+        details = part(source, name)
+        if details is not None:
+            unknown = _unknown(details, inner)
+            if unknown:
+                found[name] = unknown
+    return found
 
 
-def read_response(answer: Answer, body: Any) -> None:
-    """Read an object of the Responses API."""
-    _read_head(answer, body)
-    status = part(body, "status")
-    if status in ("queued", "in_progress"):
-        answer.deferred = True
-    else:
-        answer.finished = True
-    if status == "failed":
-        answer.failed = text(part(part(body, "error"), "code")) or "failed"
-    elif status == "incomplete":
-        answer.finish_reasons = (text(part(part(body, "incomplete_details"), "reason")) or "incomplete",)
-    elif status == "completed":
-        answer.finish_reasons = ("stop",)
-    read_usage(answer, part(body, "usage"), RESPONSES_USAGE)
-
-
-_RESPONSE_END: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
-_RESPONSE_HEAD: Final = frozenset({"response.created", "response.queued"})
-
-
-def observe_response(answer: Answer, event: Any) -> None:
-    """Read one event of a Responses stream; usage sits inside the terminal one."""
-    kind = part(event, "type")
-    if kind is None and (inner := part(event, "data")) is not None:  # how openai 1.66 hands on an `error` event
-        event, kind = inner, part(inner, "type")
-    if kind in _RESPONSE_END:
-        read_response(answer, part(event, "response"))
-        answer.deferred = False
-        answer.finished = True
-    elif kind in _RESPONSE_HEAD:
-        answer.unfinished = True
-        _read_head(answer, part(event, "response"))
-    elif kind == "error":
-        answer.failed = text(part(event, "code")) or "error"
-
-
-def read_embeddings(answer: Answer, body: Any) -> None:
-    """Read a list of embeddings."""
-    answer.model = text(part(body, "model"))
-    answer.finished = True
-    read_usage(answer, part(body, "usage"), EMBEDDINGS_USAGE)
-
-
-def _read_head(answer: Answer, body: Any) -> None:
-    answer.response_id = text(part(body, "id")) or answer.response_id
-    answer.model = text(part(body, "model")) or answer.model
-    answer.service_tier = text(part(body, "service_tier")) or answer.service_tier
-    answer.fingerprint = text(part(body, "system_fingerprint")) or answer.fingerprint
+def _fields(value: Any) -> dict[str, Any]:
+    """The fields of an SDK model, as JSON has them."""
+    fields = {**vars(value), **(getattr(value, "__pydantic_extra__", None) or {})}
+    return {name: field for name, field in fields.items() if field is not None}

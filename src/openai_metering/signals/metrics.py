@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from openai_metering.finished import FinishedCall, Request, Server
     from openai_metering.operations import Operation
     from openai_metering.settings import Settings
+    from openai_metering.usage import Number
 
 DURATION_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 
@@ -32,11 +33,33 @@ _COUNTERS: Final = (
         c.INPUT_TOKENS,
         ((c.TEXT_INPUT_TOKENS, "text"), (c.IMAGE_INPUT_TOKENS, "image"), (c.AUDIO_INPUT_TOKENS, "audio")),
     ),
-    (c.METRIC_OUTPUT_TOKENS, c.OUTPUT_TOKENS, ((c.TEXT_OUTPUT_TOKENS, "text"), (c.AUDIO_OUTPUT_TOKENS, "audio"))),
+    (
+        c.METRIC_OUTPUT_TOKENS,
+        c.OUTPUT_TOKENS,
+        ((c.TEXT_OUTPUT_TOKENS, "text"), (c.IMAGE_OUTPUT_TOKENS, "image"), (c.AUDIO_OUTPUT_TOKENS, "audio")),
+    ),
     (c.METRIC_CACHE_READ, c.CACHE_READ_INPUT_TOKENS, ()),
     (c.METRIC_CACHE_WRITE, c.CACHE_WRITE_INPUT_TOKENS, ()),
     (c.METRIC_REASONING, c.REASONING_OUTPUT_TOKENS, ()),
 )
+
+# What is billed by another unit than tokens, or as tokens of another model than the call's own, with its unit.
+_UNITS: Final = {
+    c.IMAGES: "images",
+    c.SECONDS: "seconds",
+    c.CHARACTERS: "characters",
+    c.WEB_SEARCHES: "web_searches",
+    c.SEARCHES: "searches",
+    c.CONTAINERS: "containers",
+    c.INVOCATIONS: "invocations",
+    c.BATCH_REQUESTS: "batch_requests",
+    c.TRAINED_TOKENS: "trained_tokens",
+    c.GRADER_TOKENS: "grader_tokens",
+    c.IMAGE_GEN_INPUT_TOKENS: "image_gen_input_tokens",
+    c.IMAGE_GEN_OUTPUT_TOKENS: "image_gen_output_tokens",
+    c.SVG_INPUT_TOKENS: "svg_input_tokens",
+    c.SVG_OUTPUT_TOKENS: "svg_output_tokens",
+}
 
 
 class Metrics:
@@ -55,6 +78,7 @@ class Metrics:
         self._counters = [
             (meter.create_counter(name, "{token}", "Tokens used."), total, splits) for name, total, splits in _COUNTERS
         ]
+        self._units = meter.create_counter(c.METRIC_UNITS, "1", "Units used that are not tokens of the call's model.")
         self._calls = meter.create_counter(c.METRIC_CALLS, "{call}", "Billable calls.")
         self._errors = meter.create_counter(c.METRIC_ERRORS, "{error}", "Errors of openai-metering itself, swallowed.")
         errors.listeners.append(self._swallowed)
@@ -89,6 +113,10 @@ class Metrics:
                 if amount:
                     for modality, part in _by_modality(counts, amount, splits):
                         counter.add(part, _with_modality(common, modality))
+        if finished.usage.status == "reported" or finished.usage.reason == "from_request":
+            for name in counts.keys() & _UNITS.keys():
+                if counts[name]:
+                    self._units.add(counts[name], _with_unit(common, _UNITS[name]))
         self._calls.add(1, _calls(operation.name, finished.outcome, finished.usage.status, finished.who))
 
     def close(self) -> None:
@@ -101,8 +129,8 @@ class Metrics:
 
 
 def _by_modality(
-    counts: Mapping[str, int], total: int, splits: tuple[tuple[str, str], ...]
-) -> Iterator[tuple[str, int]]:
+    counts: Mapping[str, Number], total: Number, splits: tuple[tuple[str, str], ...]
+) -> Iterator[tuple[str, Number]]:
     rest = total
     for attribute, modality in splits:
         part = min(counts.get(attribute, 0), rest)
@@ -153,6 +181,11 @@ def _common(
 @functools.lru_cache(maxsize=4096)
 def _with_modality(common: _Attributes, modality: str) -> dict[str, Any]:
     return {**common, c.TOKEN_MODALITY: modality}
+
+
+@functools.lru_cache(maxsize=4096)
+def _with_unit(common: _Attributes, unit: str) -> dict[str, Any]:
+    return {**common, c.UNIT: unit}
 
 
 @functools.lru_cache(maxsize=4096)
