@@ -1,25 +1,18 @@
-"""Who: the attribution of a call, the scope that carries it, and the order in which sources win."""
+"""Who: the attribution of a call, and the order in which its sources win."""
 
 from __future__ import annotations
 
 import functools
-import inspect
+import math
+import re
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from openai_metering.errors import swallow, warn_once
 from openai_metering.masking import mask
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-
-    from typing_extensions import Self
-
 TagValue = str | bool | int | float
-F = TypeVar("F", bound="Callable[..., Any]")
 
 MAX_VALUE_LENGTH: Final = 256
 MAX_TAGS: Final = 32
@@ -59,29 +52,43 @@ _CANONICAL: Final = {spelling: name for name, spellings in _SPELLINGS.items() fo
 _RANK: Final = {spelling: rank for spellings in _SPELLINGS.values() for rank, spelling in enumerate(spellings)}
 
 
+_LAST_WORD: Final = re.compile(r"[\w.~+/=-]+\Z")
+
+
 @dataclass(frozen=True, slots=True)
 class Attribution:
     """Who a call is for: the three levels and free tags. Immutable and hashable; ``None`` means not known.
+
+    Values are checked when it is made: one of a wrong type is dropped with one warning per kind, an over-long one is
+    cut, and one shaped like a key is masked.
 
     Args:
         organization_id: company or internal unit that pays.
         subscriber_identity: person or service account, usually an e-mail address.
         subscriber_credential: alias of the API key in use, never the key.
-        tags: further ``(key, value)`` pairs, sorted by key.
+        tags: further ``(key, value)`` pairs, or a mapping; kept sorted by key.
     """
 
     organization_id: str | None = None
     subscriber_identity: str | None = None
     subscriber_credential: str | None = None
     tags: tuple[tuple[str, TagValue], ...] = ()
+    _tag_types: tuple[type, ...] = field(default=(), init=False, repr=False)
+    """Part of the comparison: ``1``, ``1.0`` and ``True`` are equal, and three different tags."""
+
+    def __post_init__(self) -> None:
+        given: Any = self.tags
+        tags: dict[str, TagValue] = {}
+        for key, value in given.items() if isinstance(given, Mapping) else given:
+            _add_tag(tags, key, value)
+        _fill(self, [_level(name, name, getattr(self, name)) for name in _SPELLINGS], tags)
 
     @classmethod
     def from_mapping(cls, values: object) -> Attribution:
         """Read what an application passed as ``usage_metadata`` or to a scope; never raises.
 
         All historic spellings of the three levels are understood, nested ``subscriber.credential.name`` included;
-        any other key is a tag. ``None`` means unset. A value of a wrong type is dropped with one warning per kind, an
-        over-long one is cut, and one shaped like a key is masked.
+        any other key is a tag. ``None`` means unset.
 
         Args:
             values: a mapping from names to text, or an ``Attribution``.
@@ -100,6 +107,14 @@ class Attribution:
                 type(values).__name__,
             )
             return EMPTY
+        try:
+            return cls._read(values)
+        except Exception as error:  # a mapping of the application's own may raise
+            swallow("attribution", error)
+            return EMPTY
+
+    @classmethod
+    def _read(cls, values: Mapping[Any, Any]) -> Attribution:
         levels: dict[str, tuple[int, str]] = {}
         tags: dict[str, TagValue] = {}
         for key, value in _flat(values):
@@ -112,8 +127,8 @@ class Attribution:
                 levels[name] = (_RANK[key], text)
         if not levels and not tags:
             return EMPTY
-        known = {name: text for name, (_, text) in levels.items()}
-        return cls(**known, tags=tuple(sorted(tags.items())))
+        known = [levels[name][1] if name in levels else None for name in _SPELLINGS]
+        return _fill(object.__new__(cls), known, tags)
 
     def merge(self, inner: Attribution) -> Attribution:
         """Return this attribution with the fields that ``inner`` knows laid over it, tags key by key."""
@@ -121,156 +136,27 @@ class Attribution:
             return self
         if self is EMPTY:
             return inner
-        return Attribution(
+        tags = dict(inner.tags)
+        for key, value in self.tags:
+            if len(tags) < MAX_TAGS:
+                tags.setdefault(key, value)
+        levels = [
             inner.organization_id if inner.organization_id is not None else self.organization_id,
             inner.subscriber_identity if inner.subscriber_identity is not None else self.subscriber_identity,
             inner.subscriber_credential if inner.subscriber_credential is not None else self.subscriber_credential,
-            tuple(sorted((dict(self.tags) | dict(inner.tags)).items())[:MAX_TAGS])
-            if self.tags and inner.tags
-            else self.tags or inner.tags,
-        )
+        ]
+        return _fill(object.__new__(Attribution), levels, tags)
 
 
-EMPTY: Final = Attribution()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Resolved:
-    """The attribution that one call got, with the source of each level. Compared by identity, so cheap as a key."""
-
-    attribution: Attribution
-    status: str
-    """``complete`` (all three levels), ``partial`` or ``unattributed``."""
-    sources: tuple[str | None, str | None, str | None]
-    """For organization, subscriber and credential: ``keyword``, ``scope`` or ``default``; ``None`` where unknown."""
-
-
-@functools.lru_cache(maxsize=4096)
-def resolve(keyword: Attribution, scope: Attribution, default: Attribution) -> Resolved:
-    """Merge the sources of who, highest first, field by field; a field that a source leaves out never erases.
-
-    | rank | source | how |
-    | --- | --- | --- |
-    | 1 | ``keyword`` | ``usage_metadata=`` on the call |
-    | 2 | ``scope`` | ``attribution(...)``, inner over outer |
-    | 3 | ``default`` | ``OPENAI_METERING_ORGANIZATION_ID`` and its siblings |
-    """
-    ranked = (("keyword", keyword), ("scope", scope), ("default", default))
-    merged = default.merge(scope).merge(keyword)
-    sources = tuple(
-        next((source for source, values in ranked if getattr(values, name) is not None), None) for name in _SPELLINGS
-    )
-    known = sum(source is not None for source in sources)
-    status = "complete" if known == len(_SPELLINGS) else "partial" if known else "unattributed"
-    return Resolved(merged, status, cast("tuple[str | None, str | None, str | None]", sources))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Frame:
-    values: Attribution
-    owner: object
-    outer: _Frame | None = field(repr=False)
-
-
-# An own ContextVar and a linked frame instead of tokens: leaving a scope in another context than it was entered in (a
-# generator finalised elsewhere) is then simply without effect there, and never an error.
-_scope: ContextVar[_Frame | None] = ContextVar("openai_metering_attribution", default=None)
-
-
-def current_attribution() -> Attribution:
-    """Return what the scopes around this point say, inner over outer; an empty attribution outside of any."""
-    frame = _scope.get()
-    return EMPTY if frame is None else frame.values
-
-
-class attribution:  # noqa: N801 - used like a function: `with attribution(organization_id="AcmeSoft"):`
-    """Say who the OpenAI calls inside are for; a context manager, and a decorator of sync and async functions.
-
-    Scopes nest and merge field by field. A stream opened inside belongs to the scope, whoever reads it later.
-
-    Args:
-        values: a mapping as for ``usage_metadata=``, or an ``Attribution``.
-        organization_id: company or internal unit that pays.
-        subscriber_identity: person or service account, usually an e-mail address.
-        subscriber_credential: alias of the API key in use.
-        tags: further values, emitted as ``attribution.tag.<key>``.
-    """
-
-    __slots__ = ("_values",)
-
-    def __init__(
-        self,
-        values: Attribution | Mapping[str, object] | None = None,
-        /,
-        *,
-        organization_id: str | None = None,
-        subscriber_identity: str | None = None,
-        subscriber_credential: str | None = None,
-        **tags: object,
-    ) -> None:
-        self._values = EMPTY
-        try:
-            named: dict[str, object] = {
-                ORGANIZATION: organization_id,
-                SUBSCRIBER: subscriber_identity,
-                CREDENTIAL: subscriber_credential,
-                **tags,
-            }
-            self._values = Attribution.from_mapping(values).merge(Attribution.from_mapping(named))
-        except Exception as error:
-            swallow("attribution", error)
-
-    def __enter__(self) -> Self:
-        try:
-            outer = _scope.get()
-            _scope.set(_Frame(self._values if outer is None else outer.values.merge(self._values), self, outer))
-        except Exception as error:
-            swallow("attribution", error)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        try:
-            frame = _scope.get()
-            if frame is not None:
-                _scope.set(_without(frame, self))
-        except Exception as error:
-            swallow("attribution", error)
-
-    def __call__(self, function: F) -> F:
-        """Decorate a function: each call of it runs in a scope of its own."""
-        values = self._values
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def scoped_async(*args: Any, **kwargs: Any) -> Any:
-                with attribution(values):
-                    return await function(*args, **kwargs)
-
-            return cast("F", scoped_async)
-
-        @functools.wraps(function)
-        def scoped(*args: Any, **kwargs: Any) -> Any:
-            with attribution(values):
-                return function(*args, **kwargs)
-
-        return cast("F", scoped)
-
-
-def _without(frame: _Frame | None, owner: object) -> _Frame | None:
-    """Take the owner's innermost frame out of the chain; scopes entered inside it and left later keep their values."""
-    above: list[_Frame] = []
-    here = frame
-    while here is not None and here.owner is not owner:
-        above.append(here)
-        here = here.outer
-    if here is None:
-        return frame
-    below = here.outer
-    for inner in reversed(above):
-        below = _Frame(inner.values, inner.owner, below)
-    return below
+def _fill(values: Attribution, levels: list[str | None], tags: dict[str, TagValue]) -> Attribution:
+    """Set the fields of a frozen value to what has been checked already."""
+    set_field = object.__setattr__
+    for name, level in zip(_SPELLINGS, levels, strict=True):
+        set_field(values, name, level)
+    ordered = tuple(sorted(tags.items())) if tags else ()
+    set_field(values, "tags", ordered)
+    set_field(values, "_tag_types", tuple([type(value) for _, value in ordered]) if ordered else ())
+    return values
 
 
 def _flat(values: Mapping[Any, Any]) -> list[tuple[str, object]]:
@@ -309,12 +195,19 @@ def _level(name: str, key: str, value: object) -> str | None:
 
 
 def _add_tag(tags: dict[str, TagValue], key: str, value: object) -> None:
-    if value is None:
+    if value is None or not isinstance(key, str):
+        return
+    key = _clean(key, credential=False)[:MAX_TAG_KEY_LENGTH]
+    if not key:
         return
     if isinstance(value, str):
         value = _clean(value, credential=False)
         if not value:
             return
+    elif isinstance(value, float) and not math.isfinite(value):
+        value = str(value)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        value = str(int(value))
     elif not isinstance(value, (bool, int, float)):
         warn_once(
             "attribution.tag",
@@ -325,14 +218,50 @@ def _add_tag(tags: dict[str, TagValue], key: str, value: object) -> None:
     if len(tags) >= MAX_TAGS:
         warn_once("attribution.tags", "At most %d tags are kept for a call; further ones were left out.", MAX_TAGS)
         return
-    tags[_clean(key, credential=False)[:MAX_TAG_KEY_LENGTH]] = value
+    tags[key] = value
 
 
 def _clean(value: str, *, credential: bool) -> str:
     text = value.strip()
     if len(text) > MAX_VALUE_LENGTH:
-        # Masked before it is cut, so that no part of a key survives at the edge; a longer text cannot be an alias.
-        text = mask(text[: 4 * MAX_VALUE_LENGTH], credential=credential)[:MAX_VALUE_LENGTH]
+        # Masked before it is cut, so that no part of a key survives at the edge; nor at the edge of what is looked at.
+        looked_at = text[: 4 * MAX_VALUE_LENGTH]
+        if len(text) > len(looked_at):
+            looked_at = _LAST_WORD.sub("", looked_at) or looked_at
         warn_once("attribution.length", "Attribution values are cut after %d characters.", MAX_VALUE_LENGTH)
-        return text
+        return mask(looked_at, credential=credential)[:MAX_VALUE_LENGTH]
     return mask(text, credential=credential)
+
+
+EMPTY: Final = Attribution()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resolved:
+    """The attribution that one call got, with the source of each level. Compared by identity, so cheap as a key."""
+
+    attribution: Attribution
+    status: str
+    """``complete`` (all three levels), ``partial`` or ``unattributed``."""
+    sources: tuple[str | None, str | None, str | None]
+    """For organization, subscriber and credential: ``keyword``, ``scope`` or ``default``; ``None`` where unknown."""
+
+
+@functools.lru_cache(maxsize=4096)
+def resolve(keyword: Attribution, scope: Attribution, default: Attribution) -> Resolved:
+    """Merge the sources of who, highest first, field by field; a field that a source leaves out never erases.
+
+    | rank | source | how |
+    | --- | --- | --- |
+    | 1 | ``keyword`` | ``usage_metadata=`` on the call |
+    | 2 | ``scope`` | ``attribution(...)``, inner over outer |
+    | 3 | ``default`` | ``OPENAI_METERING_ORGANIZATION_ID`` and its siblings |
+    """
+    ranked = (("keyword", keyword), ("scope", scope), ("default", default))
+    merged = default.merge(scope).merge(keyword)
+    sources = tuple(
+        next((source for source, values in ranked if getattr(values, name) is not None), None) for name in _SPELLINGS
+    )
+    known = sum(source is not None for source in sources)
+    status = "complete" if known == len(_SPELLINGS) else "partial" if known else "unattributed"
+    return Resolved(merged, status, cast("tuple[str | None, str | None, str | None]", sources))

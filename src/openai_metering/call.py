@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -9,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering import errors
-from openai_metering.finished import CANCELLED, COMPLETED, DROPPED, FAILED, UNREAD, FinishedCall
+from openai_metering.finished import CANCELLED, COMPLETED, DROPPED, FAILED, UNREAD, FinishedCall, StartedCall
 from openai_metering.usage import ESTIMATED, NOT_BILLED, REPORTED, UNKNOWN, Answer, Usage
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Call:
         "__weakref__",
         "_clock",
         "_end",
+        "abandoned",
         "answer",
         "answering",
         "estimate",
@@ -68,9 +70,11 @@ class Call:
         self.retries = 0
         self.first_chunk: int | None = None
         self._end = [True]
+        self.abandoned: tuple[str, int] | None = None
+        """Outcome and time, in nanoseconds since the epoch, where a finaliser found that nobody will read on."""
         self.started = time.time_ns()
         self._clock = time.perf_counter_ns()
-        self.span, self.span_context = signals.start(self)
+        self.span, self.span_context = signals.start(StartedCall(operation, server, request, who, self.started))
 
     @property
     def open(self) -> bool:
@@ -120,9 +124,12 @@ class Call:
         if self.answer.terminal:
             self.complete()
 
-    def stop(self, outcome: str, *, ended: int | None = None) -> None:
+    def stop(self, outcome: str) -> None:
         """The caller left the answer before its end: ``stopped``, ``dropped`` or ``unread``."""
         answer = self.answer
+        ended = None
+        if self.abandoned is not None:
+            outcome, ended = self.abandoned
         if answer.finished and answer.counts is not None:
             self.finish(COMPLETED, reason="not_sent", ended=ended)
         else:
@@ -188,7 +195,7 @@ class Call:
 open_calls: set[Call] = set()
 """Calls whose answer is still being read."""
 
-_abandoned: deque[tuple[Call, str, int]] = deque()
+_abandoned: deque[Call] = deque()
 _drainer_lock = threading.Lock()
 _drainer: threading.Thread | None = None
 _DRAIN_EVERY: Final = 0.5
@@ -197,19 +204,20 @@ _LINGER_ROUNDS: Final = 20
 
 def abandon(call: Call, outcome: str) -> None:
     """End a call from a finaliser: safe in any thread and under any lock."""
-    if call.open:
-        _abandoned.append((call, outcome, call.now()))
+    if call.open and call.abandoned is None:
+        call.abandoned = (outcome, call.now())
+        _abandoned.append(call)
 
 
 def drain() -> None:
     """End the calls that finalisers left behind."""
     while _abandoned:
         try:
-            call, outcome, ended = _abandoned.popleft()
+            call = _abandoned.popleft()
         except IndexError:
             return
         try:
-            call.stop(outcome, ended=ended)
+            call.stop(DROPPED)
         except Exception as error:
             errors.swallow("drain", error)
 
@@ -232,6 +240,9 @@ def _start_drainer() -> None:
         except RuntimeError:  # the interpreter is shutting down: finish_open_calls() does the rest
             return
         _drainer = thread
+        # Registered again, to run before the exit handlers of telemetry that was set up after us.
+        atexit.unregister(finish_open_calls)
+        atexit.register(finish_open_calls)
 
 
 def _drain_while_open() -> None:

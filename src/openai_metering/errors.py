@@ -32,7 +32,6 @@ def swallow(kind: str, error: BaseException) -> None:
         error: the exception.
     """
     try:
-        counts[kind] += 1
         if kind not in _warned:
             _warned.add(kind)
             frames = traceback.extract_tb(error.__traceback__)
@@ -44,10 +43,16 @@ def swallow(kind: str, error: BaseException) -> None:
                 type(error).__name__,
                 place,
             )
-        for listener in tuple(listeners):
-            listener(kind)
+        count(kind)
     except Exception:  # noqa: S110 - the last line of defence has nowhere left to report to
         pass
+
+
+def count(kind: str) -> None:
+    """Count an error of our own, and tell whoever listens."""
+    counts[kind] += 1
+    for listener in tuple(listeners):
+        listener(kind)
 
 
 def warn_once(kind: str, message: str, *args: object) -> None:

@@ -41,6 +41,17 @@ class Request(NamedTuple):
     """Further attributes that decide about a price, e.g. the size of images."""
 
 
+class StartedCall(NamedTuple):
+    """A call that is about to be sent; what its span starts with."""
+
+    operation: Operation
+    server: Server
+    request: Request
+    who: Resolved
+    started: int
+    """Nanoseconds since the epoch."""
+
+
 class Failure(NamedTuple):
     """What is recorded of an exception: never its text."""
 

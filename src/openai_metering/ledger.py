@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import math
 import os
 import secrets
 import threading
@@ -24,6 +25,10 @@ _ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
+# As protobuf's JSON writes what JSON has no number for.
+_NOT_FINITE: Final = {math.inf: "Infinity", -math.inf: "-Infinity"}
+
+
 def otlp_value(value: Any) -> dict[str, Any]:
     """Return a value as OTLP's JSON writes it: 64-bit integers are decimal text."""
     if isinstance(value, str):
@@ -31,9 +36,9 @@ def otlp_value(value: Any) -> dict[str, Any]:
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, int):
-        return {"intValue": str(value)}
+        return {"intValue": str(int(value))} if -(2**63) <= value < 2**63 else {"stringValue": str(int(value))}
     if isinstance(value, float):
-        return {"doubleValue": value}
+        return {"doubleValue": value if math.isfinite(value) else _NOT_FINITE.get(value, "NaN")}
     return {"arrayValue": {"values": [otlp_value(item) for item in value]}}
 
 
@@ -82,8 +87,8 @@ class Ledger:
         # No lock around the write: one write of one line to a file in append mode is not torn by another thread's. The
         # file is never closed under a writer either: dropping it closes it when the last writer lets go.
         file = self._file
-        if file is None or self._pid != os.getpid():
-            file = self._open()
+        if file is None or self._pid != os.getpid() or os.fstat(file.fileno()).st_nlink == 0:
+            file = self._open()  # none yet, a forked parent's, or one that somebody has removed
         written = file.write(line)
         if written != len(line):
             # A full disk took a part: leave the torn line at the end of its file, where it can hide no other.
@@ -98,7 +103,7 @@ class Ledger:
     def _open(self) -> io.FileIO:
         with self._lock:
             pid = os.getpid()
-            if self._file is not None and self._pid == pid:
+            if self._file is not None and self._pid == pid and os.fstat(self._file.fileno()).st_nlink:
                 return self._file
             self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())

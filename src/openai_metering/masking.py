@@ -7,23 +7,25 @@ from typing import Final
 
 MASK: Final = "[masked]"
 
-# Shapes of keys and tokens of the large vendors. A bare `sk-` word counts only with a digit and enough length, so that
-# aliases such as `sk-team-finance` survive.
+# Shapes of keys and tokens of the large vendors. Where a shape could also be an ordinary name (`sk-team-finance`,
+# `Basic subscription`), it counts only with a digit in it. A key may stand right behind an underscore.
 _SECRET: Final = re.compile(
     r"""
-      sk-(?:proj|svcacct|admin|ant|or|None)-[A-Za-z0-9_-]{8,}     # OpenAI project, service, admin; Anthropic; OpenRouter
-    | \bsk[-_](?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{16,}           # OpenAI classic, Stripe
-    | \bsess-[A-Za-z0-9]{16,}                                     # OpenAI session
-    | \b(?:rev_mk|hak|rk_live|rk_test|gsk|xai|pplx|nvapi|hf|glpat|npm|r8)[-_][A-Za-z0-9_-]{16,}
-    | \bgh[pousr]_[A-Za-z0-9]{20,} | \bgithub_pat_[A-Za-z0-9_]{20,}
-    | \bxox[abeoprs]-[A-Za-z0-9-]{10,} | \bxapp-[A-Za-z0-9-]{10,} # Slack
-    | \b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}                      # AWS
-    | \bAIza[A-Za-z0-9_-]{30,} | \bya29\.[A-Za-z0-9_-]{16,}       # Google
-    | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}                   # JWT
-    | \b(?:Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}                 # an Authorization header
-    | -----BEGIN[ A-Z]*PRIVATE\ KEY-----
+      -----BEGIN[ A-Z]*PRIVATE\ KEY-----(?:.*?-----END[ A-Z]*PRIVATE\ KEY-----|.*)
+    | (?<![A-Za-z0-9])(?:
+        sk-(?:proj|svcacct|admin|ant|or|None)-(?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{8,}  # OpenAI; Anthropic; OpenRouter
+      | sk[-_](?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{16,}                 # OpenAI classic, Stripe
+      | sess-(?=[A-Za-z0-9]*[0-9])[A-Za-z0-9]{16,}                      # OpenAI session
+      | (?:rev_mk|hak|rk_live|rk_test|gsk|xai|pplx|nvapi|hf|glpat|npm|r8)[-_](?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{16,}
+      | gh[pousr]_[A-Za-z0-9]{20,} | github_pat_[A-Za-z0-9_]{20,}
+      | xox[abeoprs]-[A-Za-z0-9-]{10,} | xapp-[A-Za-z0-9-]{10,}         # Slack
+      | (?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}                            # AWS
+      | AIza[A-Za-z0-9_-]{30,} | ya29\.[A-Za-z0-9_-]{16,}               # Google
+      | eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}                   # JWT
+      | (?:Bearer|Basic)\s+(?=[A-Za-z0-9._~+/=-]*[0-9=])[A-Za-z0-9._~+/=-]{8,}  # an Authorization header
+    )
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
 
 # Azure and many others hand out bare hexadecimal or base64 keys; in the place of a credential such a text is taken for

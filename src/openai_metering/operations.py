@@ -238,12 +238,11 @@ def _resource_segments(url: str) -> list[str]:
     if not url.startswith("/") or url.startswith("//") or "?" in url or "#" in url:
         try:
             url = urlsplit(url).path
-        except ValueError:  # the SDK's to refuse
+        except ValueError:  # not a URL at all: the SDK says so to the caller
             return []
     segments = [segment for segment in url.split("/") if segment]
     if "deployments" in segments[:-2]:
-        segments = segments[segments.index("deployments") + 2 :]
-    for root in ("v1", "openai"):
-        if root in segments:
-            return segments[len(segments) - segments[::-1].index(root) :]
+        return segments[segments.index("deployments") + 2 :]
+    if "v1" in segments or "openai" in segments:
+        return segments[max(place for place, segment in enumerate(segments) if segment in ("v1", "openai")) + 1 :]
     return segments

@@ -94,8 +94,8 @@ def read_response(answer: Answer, body: Any) -> None:
     status = part(body, "status")
     if status in ("queued", "in_progress"):
         answer.deferred = True
-        return
-    answer.finished = True
+    else:
+        answer.finished = True
     if status == "failed":
         answer.failed = _error_code(part(body, "error")) or "failed"
     elif status == "incomplete":
@@ -164,7 +164,7 @@ def read_images(answer: Answer, body: Any) -> None:
     answer.finished = True
     read_usage(answer, part(body, "usage"), RESPONSES_USAGE)
     images = part(body, "data")
-    if isinstance(images, (list, tuple)):
+    if isinstance(images, (list, tuple)) and not answer.invalid:
         add_counts(answer, {IMAGES: len(images)})
     _read_svg(answer, body)
     _read_facts(answer, body, IMAGE_FACTS)
@@ -180,7 +180,8 @@ def observe_image(answer: Answer, event: Any) -> None:
         answer.finished = True
         images = (answer.counts or {}).get(IMAGES, 0)
         read_usage(answer, part(event, "usage"), RESPONSES_USAGE, add=images > 0)
-        add_counts(answer, {IMAGES: 1})
+        if not answer.invalid:
+            add_counts(answer, {IMAGES: 1})
         _read_svg(answer, event)
         _read_facts(answer, event, IMAGE_FACTS)
     elif kind == "error":
@@ -408,7 +409,7 @@ def _read_beside(answer: Answer, usage: Any, shape: Shape) -> None:
     counts: dict[str, Number] = {}
     read_details(counts, usage, shape)
     used = {name: number for name, number in counts.items() if number}
-    if used:
+    if used and not answer.invalid:
         add_counts(answer, used)
     keep_unknown(answer, usage, shape)
 

@@ -180,6 +180,7 @@ def read_usage(answer: Answer, usage: Any, shape: Shape, *, add: bool = False) -
     """
     if usage is None:
         return
+    keep_unknown(answer, usage, shape)
     counts: dict[str, Number] = {}
     for rows, convert in ((shape.counts, count), (shape.amounts, amount)):
         for name, attribute in rows:
@@ -189,11 +190,13 @@ def read_usage(answer: Answer, usage: Any, shape: Shape, *, add: bool = False) -
             number = convert(value)
             if number is None:
                 answer.invalid = True
+                answer.counts = None
                 return
             counts[attribute] = number
-    keep_unknown(answer, usage, shape)
     if not counts:
-        answer.invalid = answer.invalid or not _is_empty(usage)
+        if not _is_empty(usage):
+            answer.invalid = True
+            answer.counts = None
         return
     for name, inner in shape.details:
         details = part(usage, name)
@@ -223,7 +226,7 @@ def read_details(counts: dict[str, Number], details: Any, shape: Shape) -> None:
 def add_counts(answer: Answer, counts: Mapping[str, Number]) -> None:
     """Add numbers to those of the answer."""
     known = answer.counts if answer.counts is not None else {}
-    answer.counts = known | {name: known.get(name, 0) + number for name, number in counts.items()}
+    answer.counts = known | {name: min(known.get(name, 0) + number, MAX_COUNT) for name, number in counts.items()}
 
 
 def _is_empty(usage: Any) -> bool:

@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ class Method:
     asynchronous: bool
     public: bool
     websocket: bool
+    sends: int
+    """How often its source names a verb."""
     requests: frozenset[tuple[str, str]]
     """HTTP method and path, with ``{}`` for each segment that is filled in; without the query."""
 
@@ -66,7 +69,7 @@ def modules() -> Iterator[Any]:
 
 def sends() -> int:
     """How often the source of the resources names a verb: what ``methods()`` must find."""
-    return sum(inspect.getsource(module).count(f"self.{verb}(") for module in modules() for verb in VERBS)
+    return sum(len(re.findall(rf"\bself\.(?:{'|'.join(VERBS)})\b", inspect.getsource(module))) for module in modules())
 
 
 def _of_class(module: str, node: ast.ClassDef, asynchronous: bool, constants: dict[str, str]) -> list[Method]:
@@ -75,17 +78,12 @@ def _of_class(module: str, node: ast.ClassDef, asynchronous: bool, constants: di
     for item in node.body:
         if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)):
             named.setdefault(item.name, []).append(item)
-    return [
-        Method(
-            owner,
-            name,
-            asynchronous,
-            public=not name.startswith("_"),
-            websocket=any(WEBSOCKET in _parameters(item) for item in items),
-            requests=frozenset(request for item in items for request in _requests(item, constants)),
-        )
-        for name, items in named.items()
-    ]
+    found = []
+    for name, items in named.items():
+        sent = [request for item in items for request in _requests(item, constants)]
+        websocket = any(WEBSOCKET in _parameters(item) for item in items)
+        found.append(Method(owner, name, asynchronous, not name.startswith("_"), websocket, len(sent), frozenset(sent)))
+    return found
 
 
 def _parameters(function: Any) -> set[str]:
@@ -97,16 +95,23 @@ def _requests(function: Any, constants: dict[str, str]) -> Iterator[tuple[str, s
     """The HTTP operations that a function's own source names."""
     known = {**constants, **_strings(function)}
     for call in ast.walk(function):
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+        if not isinstance(call, ast.Call):
             continue
-        if call.func.attr not in VERBS or not (isinstance(call.func.value, ast.Name) and call.func.value.id == "self"):
+        verb, arguments = _verb(call.func), call.args
+        if verb is None and arguments:  # a verb that is handed on: `partial(self._post, path, ...)`
+            verb, arguments = _verb(arguments[0]), arguments[1:]
+        if verb is None:
             continue
-        method = next(
-            (ast.literal_eval(keyword.value).upper() for keyword in call.keywords if keyword.arg == "method"),
-            VERBS[call.func.attr],
-        )
-        path = call.args[0] if call.args else next(one.value for one in call.keywords if one.arg == "path")
-        yield method, _template(path, known).partition("?")[0]
+        keywords = {keyword.arg: keyword.value for keyword in call.keywords}
+        method = ast.literal_eval(keywords["method"]).upper() if "method" in keywords else VERBS[verb]
+        yield method, _template(arguments[0] if arguments else keywords["path"], known).partition("?")[0]
+
+
+def _verb(node: ast.expr) -> str | None:
+    """The verb that an expression names: ``_post`` of ``self._post``."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+        return node.attr if node.attr in VERBS else None
+    return None
 
 
 def _template(node: ast.expr, known: dict[str, str]) -> str:

@@ -59,9 +59,10 @@ class Telemetry:
     exporter: InMemorySpanExporter = field(default_factory=InMemorySpanExporter)
     reader: InMemoryMetricReader = field(default_factory=InMemoryMetricReader)
     kept: KeptLogs = field(default_factory=KeptLogs)
+    sampler: Any = None
 
     def __post_init__(self) -> None:
-        self.tracer_provider = TracerProvider()
+        self.tracer_provider = TracerProvider(sampler=self.sampler)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.meter_provider = MeterProvider([self.reader])
         self.logger_provider = LoggerProvider()

@@ -83,6 +83,8 @@ def from_json(value: Any, message: AnyMessage) -> AnyMessage:
     Raises:
         ValueError: The JSON is no such message; the text says where.
     """
+    if not isinstance(value, dict):
+        raise ValueError("it is not an object")  # noqa: TRY004 - of the sender's JSON, like all others
     try:
         json_format.ParseDict(_base64_ids(value), message, ignore_unknown_fields=True)
     except json_format.ParseError as error:

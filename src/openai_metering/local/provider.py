@@ -62,6 +62,7 @@ class ProviderStandIn(BackgroundServer):
         self._stored: OrderedDict[str, list[Any]] = OrderedDict()
         self._held: list[asyncio.Future[None]] = []
         self._released_ahead = False
+        self._in_progress = 0
 
     # -- for its users
     @property
@@ -88,6 +89,11 @@ class ProviderStandIn(BackgroundServer):
     def violations(self) -> list[str]:
         """What clients sent that no client may send."""
         return self._journal.violations
+
+    @property
+    def in_progress(self) -> int:
+        """How many requests have arrived and are not answered yet."""
+        return self._in_progress
 
     def wait_served(self, count: int, timeout: float = 10.0) -> list[Served]:
         """Wait until ``count`` requests are served.
@@ -137,9 +143,11 @@ class ProviderStandIn(BackgroundServer):
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request and note it."""
         exchange = Exchange(request, await request.read(), f"req_{next(self._requests):016x}", self._journal)
+        self._in_progress += 1
         try:
             return await self._answered(exchange)
         finally:
+            self._in_progress -= 1
             exchange.note()
 
     async def _answered(self, exchange: Exchange) -> web.StreamResponse:

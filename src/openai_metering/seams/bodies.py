@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from openai_metering.call import Call
 
+    Proxy = wrapt.ObjectProxy[Any]
+else:
+    Proxy = wrapt.ObjectProxy  # generic from wrapt 2.0 on
+
 MAX_BODY: Final = 8 * 1024 * 1024
 """Bytes of a body that are parsed whole; of a larger one only the end is looked at."""
 TAIL: Final = 64 * 1024
@@ -81,7 +85,7 @@ def _from_tail(body: bytes) -> dict[str, Any]:
         for usage in _USAGE.finditer(edge):
             try:
                 found["usage"], _ = json.JSONDecoder().raw_decode(edge[usage.end() :].decode("utf-8", "replace"))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
     return found
 
@@ -242,9 +246,12 @@ class BodyObserver:
         rest = b""
         try:
             rest = self._reader.flush()
-            self._call.complete()
         except Exception as error:
             errors.swallow("body", error)
+        try:
+            self._call.complete()
+        except Exception as error:
+            errors.swallow("complete", error)
         return rest if self._holds_back else b""
 
     def left(self, *, finalised: bool) -> None:
@@ -270,7 +277,7 @@ class BodyObserver:
             abandon(self._call, DROPPED if self._seen else UNREAD)
 
 
-class ObservedBody(wrapt.ObjectProxy[Any]):
+class ObservedBody(Proxy):
     """The byte stream of a response, in the shape of the HTTP library's own.
 
     Args:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import context, trace
 
 from openai_metering import errors, operations
-from openai_metering.attribution import EMPTY, current_attribution, resolve
+from openai_metering.attribution import EMPTY, resolve
 from openai_metering.call import Call, drain
+from openai_metering.scope import current_attribution
 from openai_metering.seams import bodies, carrier as carriers, streams
 from openai_metering.seams.failures import classify, refuses_stream_options
 from openai_metering.seams.requests import body_of, read_request
@@ -61,11 +62,14 @@ def _request(original: Callable[..., Any], metering: Metering) -> Callable[..., 
         finally:
             sending.leave()
         # The host refused the option that we added: the call goes out once more, as the caller wrote it.
+        sending.enter()
         try:
             result = original(self, *sending.args, **sending.kwargs)
         except BaseException as error:
             sending.failed(error)
             raise
+        finally:
+            sending.leave()
         sending.returned()
         return result
 
@@ -88,11 +92,14 @@ def _async_request(original: Callable[..., Any], metering: Metering) -> Callable
             return result
         finally:
             sending.leave()
+        sending.enter()
         try:
             result = await original(self, *sending.args, **sending.kwargs)
         except BaseException as error:
             sending.failed(error)
             raise
+        finally:
+            sending.leave()
         sending.returned()
         return result
 
@@ -163,9 +170,12 @@ class _Sending:
 
     def enter(self) -> None:
         """Make the call's span current, so that spans of the HTTP library become its children."""
-        if self._call.span is not None:
-            self._context = trace.set_span_in_context(self._call.span)
-            self._token = context.attach(self._context)
+        try:
+            if self._call.span is not None:
+                self._context = trace.set_span_in_context(self._call.span)
+                self._token = context.attach(self._context)
+        except Exception as error:
+            errors.swallow("context", error)
 
     def leave(self) -> None:
         """Take the span out of the context again, unless this is another context: a coroutine finalised elsewhere."""

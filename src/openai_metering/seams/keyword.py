@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import wrapt
 
 from openai_metering import errors
-from openai_metering.attribution import EMPTY, Attribution, attribution, current_attribution
+from openai_metering.attribution import EMPTY, Attribution
+from openai_metering.scope import attribution, current_attribution
 from openai_metering.seams import carrier as carriers
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from openai_metering.signals.records import Records
 from openai_metering.signals.spans import Spans
 
 if TYPE_CHECKING:
-    from openai_metering.call import Call
-    from openai_metering.finished import FinishedCall
+    from openai_metering.finished import FinishedCall, StartedCall
     from openai_metering.settings import Settings
 
 __all__ = ["Signals"]
@@ -33,16 +32,16 @@ class Signals:
         self.settings = settings
         self.spans = Spans(settings, tracer_provider)
         self.metrics = Metrics(settings, meter_provider)
-        self.records = Records(settings, logger_provider, tracer_provider)
+        self.records = Records(settings, logger_provider, tracer_provider, meter_provider)
 
     def listening(self) -> bool:
         """Whether anything takes what a call would emit; where nothing does, a call is left alone."""
         return self.records.listening() or self.spans.listening() or self.metrics.listening()
 
-    def start(self, call: Call) -> tuple[Any, Any]:
+    def start(self, started: StartedCall) -> tuple[Any, Any]:
         """Start the call's span. Returns the span, ``None`` where there is none, and the span context of its record."""
         try:
-            return self.spans.start(call)
+            return self.spans.start(started)
         except Exception as error:  # a sampler or a span processor of the application may raise
             errors.swallow("span.start", error)
             return None, None

@@ -26,7 +26,13 @@ RECORD_VERSION: Final = 1
 class Records:
     """Emits usage records to where the settings send them."""
 
-    def __init__(self, settings: Settings, logger_provider: Any = None, tracer_provider: Any = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        logger_provider: Any = None,
+        tracer_provider: Any = None,
+        meter_provider: Any = None,
+    ) -> None:
         ledger_set = settings.ledger_dir is not None
         self._to_ledger = ledger_set and settings.records in ("auto", "ledger", "both")
         self._to_otlp = settings.records in ("otlp", "both") or (settings.records == "auto" and not ledger_set)
@@ -35,7 +41,7 @@ class Records:
         self._listener = Listener(logger_provider, _logs.get_logger_provider)
         self._tracing = Listener(tracer_provider, trace.get_tracer_provider)
         self._logger = _logs.get_logger(c.SCOPE_NAME, VERSION, logger_provider, c.SCHEMA_URL)
-        meter = metrics.get_meter(c.SCOPE_NAME, VERSION, None, c.SCHEMA_URL)
+        meter = metrics.get_meter(c.SCOPE_NAME, VERSION, meter_provider, c.SCHEMA_URL)
         self._dropped = meter.create_counter(c.METRIC_RECORDS_DROPPED, "{record}", "Usage records that were lost.")
         self._bytes = meter.create_counter(c.METRIC_LEDGER_BYTES, "By", "Bytes appended to the ledger.")
         if settings.records == "ledger" and not ledger_set:
@@ -103,9 +109,9 @@ class Records:
             record["flags"] = int(span_context.trace_flags)
         try:
             ledger = self._ledger or self._open_ledger()
-            self._bytes.add(ledger.append(record))
+            written = ledger.append(record)
         except OSError as error:
-            errors.counts["ledger"] += 1
+            errors.count("ledger")
             errors.warn_once(
                 "ledger",
                 "The ledger in %s cannot be written (%s); usage records go out as OTLP logs where a logger provider is "
@@ -114,6 +120,10 @@ class Records:
                 error.strerror or type(error).__name__,
             )
             return False
+        try:
+            self._bytes.add(written)
+        except Exception as error:  # the record is kept, whatever becomes of its size
+            errors.swallow("metrics", error)
         return True
 
     def _open_ledger(self) -> Ledger:

@@ -14,8 +14,7 @@ from openai_metering.signals.providers import Listener
 from openai_metering.version import VERSION
 
 if TYPE_CHECKING:
-    from openai_metering.call import Call
-    from openai_metering.finished import FinishedCall
+    from openai_metering.finished import FinishedCall, StartedCall
     from openai_metering.settings import Settings
 
 try:
@@ -39,7 +38,7 @@ class Spans:
         """Whether spans go anywhere."""
         return self._mode != "never" and bool(self._listener)
 
-    def start(self, call: Call) -> tuple[Any, Any]:
+    def start(self, call: StartedCall) -> tuple[Any, Any]:
         """Start the span of a call.
 
         Returns:
