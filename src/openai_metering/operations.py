@@ -224,23 +224,35 @@ def find(method: str, url: str) -> Operation | None:
     row = _by_path.get((method, url))
     if row is not None or (url.startswith("/") and "?" not in url and url.count("/") <= 1):
         return row
-    segments = _resource_segments(url)
+    segments = _segments(url)
+    row = _matching(method, segments)
+    if row is not None:
+        return row
+    below = _below_root(segments)
+    return None if below is segments else _matching(method, below)
+
+
+def _matching(method: str, segments: list[str]) -> Operation | None:
     if not segments:
         return None
-    for template, candidate in _by_template.get((method, segments[0], len(segments)), ()):
+    for template, row in _by_template.get((method, segments[0], len(segments)), ()):
         if all(wanted in ("{}", given) for wanted, given in zip(template, segments, strict=True)):
-            return candidate
+            return row
     return _by_path.get((method, "/" + "/".join(segments)))
 
 
-def _resource_segments(url: str) -> list[str]:
-    """The path below the API's root: without host, version prefix, deployment and query."""
+def _segments(url: str) -> list[str]:
+    """The path of a URL, without host and query."""
     if not url.startswith("/") or url.startswith("//") or "?" in url or "#" in url:
         try:
             url = urlsplit(url).path
         except ValueError:  # not a URL at all: the SDK says so to the caller
             return []
-    segments = [segment for segment in url.split("/") if segment]
+    return [segment for segment in url.split("/") if segment]
+
+
+def _below_root(segments: list[str]) -> list[str]:
+    """The path below the API's root: without version prefix and deployment."""
     if "deployments" in segments[:-2]:
         return segments[segments.index("deployments") + 2 :]
     if "v1" in segments or "openai" in segments:
