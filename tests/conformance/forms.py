@@ -297,7 +297,8 @@ def post_http_response(client: Any, operation: Operation, extra: dict[str, Any])
 @form(streamed=True)
 def stream(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
     opened = operation.on(client)(**operation.request, stream=True, **extra)
-    assert isinstance(opened, openai.Stream) and type(opened).__module__.startswith("openai.")
+    assert isinstance(opened, openai.Stream)
+    assert type(opened).__module__.startswith("openai.")
     for _ in opened:
         pass
 
@@ -408,7 +409,8 @@ async def async_post(client: Any, operation: Operation, extra: dict[str, Any]) -
 @form(streamed=True)
 async def async_stream(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
     opened = await operation.on(client)(**operation.request, stream=True, **extra)
-    assert isinstance(opened, openai.AsyncStream) and type(opened).__module__.startswith("openai.")
+    assert isinstance(opened, openai.AsyncStream)
+    assert type(opened).__module__.startswith("openai.")
     async for _ in opened:
         pass
 
