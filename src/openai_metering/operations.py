@@ -236,7 +236,10 @@ def _matching(method: str, segments: list[str]) -> Operation | None:
     if not segments:
         return None
     for template, row in _by_template.get((method, segments[0], len(segments)), ()):
-        if all(wanted in ("{}", given) for wanted, given in zip(template, segments, strict=True)):
+        for wanted, given in zip(template, segments, strict=True):
+            if wanted not in ("{}", given):
+                break
+        else:
             return row
     return _by_path.get((method, "/" + "/".join(segments)))
 
@@ -248,7 +251,8 @@ def _segments(url: str) -> list[str]:
             url = urlsplit(url).path
         except ValueError:  # not a URL at all: the SDK says so to the caller
             return []
-    return [segment for segment in url.split("/") if segment]
+    segments = url.strip("/").split("/")
+    return [segment for segment in segments if segment] if "" in segments else segments
 
 
 def _below_root(segments: list[str]) -> list[str]:

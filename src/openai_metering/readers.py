@@ -19,9 +19,8 @@ from openai_metering.usage import (
     amount,
     count,
     keep_raw,
-    keep_unknown,
     part,
-    read_details,
+    read_beside,
     read_usage,
     text,
 )
@@ -29,7 +28,7 @@ from openai_metering.usage import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from openai_metering.usage import Number, Shape
+    from openai_metering.usage import Number
 
 IMAGES: Final = "openai_metering.usage.images"
 SECONDS: Final = "openai_metering.usage.seconds"
@@ -108,9 +107,7 @@ def read_response(answer: Answer, body: Any) -> None:
 def read_response_usage(answer: Answer, body: Any) -> None:
     """Read what a response and the tools within it used."""
     read_usage(answer, part(body, "usage"), RESPONSES_USAGE)
-    tools = part(body, "tool_usage")
-    if tools is not None:
-        _read_beside(answer, tools, TOOL_USAGE)
+    read_beside(answer, part(body, "tool_usage"), TOOL_USAGE)
     output = part(body, "output")
     if isinstance(output, (list, tuple)):
         for item in output:
@@ -404,21 +401,11 @@ def _facts(body: Any, rows: tuple[tuple[str, str], ...]) -> Iterator[tuple[str, 
             yield attribute, value
 
 
-def _read_beside(answer: Answer, usage: Any, shape: Shape) -> None:
-    """Read what was used beside the tokens of the model itself; what was not used is left out."""
-    counts: dict[str, Number] = {}
-    read_details(counts, usage, shape)
-    used = {name: number for name, number in counts.items() if number}
-    if used and not answer.invalid:
-        add_counts(answer, used)
-    keep_unknown(answer, usage, shape)
-
-
 def _read_svg(answer: Answer, holder: Any) -> None:
     usage = part(holder, "svg_usage")
     if usage is None:
         return
-    _read_beside(answer, usage, SVG_USAGE)
+    read_beside(answer, usage, SVG_USAGE)
     model = text(part(usage, "model"))
     if model is not None:
         answer.facts = {**(answer.facts or {}), SVG_MODEL: model}

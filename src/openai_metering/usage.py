@@ -139,6 +139,13 @@ def amount(value: Any) -> Number | None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Amount:
+    """The attribute of a number that need not be whole."""
+
+    attribute: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """One shape of a usage object.
 
@@ -153,11 +160,18 @@ class Shape:
     amounts: Rows = ()
     details: tuple[tuple[str, Shape], ...] = ()
     also: tuple[str, ...] = ()
-    known: frozenset[str] = field(init=False)
+    rows: Mapping[str, str | _Amount | Shape | None] = field(init=False)
+    """All of it by name: an attribute for a whole number, ``None`` for what is not recorded."""
+    totals: tuple[str, ...] = field(init=False)
+    """The attributes of its own numbers; usage that has none of them says nothing."""
 
     def __post_init__(self) -> None:
-        names = (name for name, _ in (*self.counts, *self.amounts, *self.details))
-        object.__setattr__(self, "known", frozenset((*names, *self.also)))
+        rows: dict[str, str | _Amount | Shape | None] = dict.fromkeys(self.also)
+        rows |= dict(self.counts)
+        rows |= {name: _Amount(attribute) for name, attribute in self.amounts}
+        rows |= dict(self.details)
+        object.__setattr__(self, "rows", rows)
+        object.__setattr__(self, "totals", (*dict(self.counts).values(), *dict(self.amounts).values()))
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -180,28 +194,15 @@ def read_usage(answer: Answer, usage: Any, shape: Shape, *, add: bool = False) -
     """
     if usage is None:
         return
-    keep_unknown(answer, usage, shape)
     counts: dict[str, Number] = {}
-    for rows, convert in ((shape.counts, count), (shape.amounts, amount)):
-        for name, attribute in rows:
-            value = part(usage, name)
-            if value is None:
-                continue
-            number = convert(value)
-            if number is None:
-                answer.invalid = True
-                answer.counts = None
-                return
-            counts[attribute] = number
-    if not counts:
-        if not _is_empty(usage):
+    valid, unknown = _read(counts, usage, shape)
+    if unknown:
+        keep_raw(answer, unknown)
+    if not valid or not any(attribute in counts for attribute in shape.totals):
+        if not valid or not _is_empty(usage):
             answer.invalid = True
             answer.counts = None
         return
-    for name, inner in shape.details:
-        details = part(usage, name)
-        if details is not None:
-            read_details(counts, details, inner)
     if add and answer.counts is not None:
         add_counts(answer, counts)
     else:
@@ -209,18 +210,59 @@ def read_usage(answer: Answer, usage: Any, shape: Shape, *, add: bool = False) -
     answer.invalid = False
 
 
-def read_details(counts: dict[str, Number], details: Any, shape: Shape) -> None:
-    """Read an object inside a usage object; what is no count is left out."""
-    for name, attribute in shape.counts:
-        value = part(details, name)
-        if value is not None:
-            number = count(value)
-            if number is not None:
-                counts[attribute] = number
-    for name, inner in shape.details:
-        value = part(details, name)
-        if value is not None:
-            read_details(counts, value, inner)
+def read_beside(answer: Answer, usage: Any, shape: Shape) -> None:
+    """Read what was used beside the tokens of the model itself; what was not used is left out."""
+    if usage is None:
+        return
+    counts: dict[str, Number] = {}
+    _, unknown = _read(counts, usage, shape)
+    if unknown:
+        keep_raw(answer, unknown)
+    used = {name: number for name, number in counts.items() if number}
+    if used and not answer.invalid:
+        add_counts(answer, used)
+
+
+def _read(counts: dict[str, Number], source: Any, shape: Shape) -> tuple[bool, dict[str, Any] | None]:
+    """Read an object by its shape: each of its fields once, since most shapes have more names than objects fields.
+
+    Returns:
+        Whether each number of its own is one; and what has a name that the shape does not know.
+    """
+    fields = _fields(source)
+    valid, unknown = True, None
+    for name, value in fields.items() if fields is not None else ():
+        if value is None:
+            continue
+        row = shape.rows.get(name, False)
+        if type(row) is str:
+            number: Number | None = count(value)
+            if number is None:
+                valid = False
+            else:
+                counts[row] = number
+        elif type(row) is Shape:
+            found = _read(counts, value, row)[1]
+            if found:
+                unknown = {**(unknown or {}), name: found}
+        elif type(row) is _Amount:
+            number = amount(value)
+            if number is None:
+                valid = False
+            else:
+                counts[row.attribute] = number
+        elif row is False:
+            unknown = {**(unknown or {}), name: value}
+    return valid, unknown
+
+
+def _fields(source: Any) -> Mapping[str, Any] | None:
+    """The fields of a mapping or of an SDK model, with those that the model does not know."""
+    if type(source) is dict:
+        return source
+    fields: dict[str, Any] | None = getattr(source, "__dict__", None)
+    extra = getattr(source, "__pydantic_extra__", None)
+    return {**fields, **extra} if fields is not None and extra else fields
 
 
 def add_counts(answer: Answer, counts: Mapping[str, Number]) -> None:
@@ -231,7 +273,7 @@ def add_counts(answer: Answer, counts: Mapping[str, Number]) -> None:
 
 def _is_empty(usage: Any) -> bool:
     """Whether a usage object says nothing at all, as ``{}`` does."""
-    fields = usage if type(usage) is dict else getattr(usage, "__dict__", None)
+    fields = _fields(usage)
     return fields is not None and all(value is None for value in fields.values())
 
 
@@ -240,20 +282,13 @@ def _is_empty(usage: Any) -> bool:
 MAX_RAW: Final = 1024
 
 
-def keep_unknown(answer: Answer, usage: Any, shape: Shape) -> None:
-    """Keep what a usage object says under names that its shape does not know, so that no new price is lost."""
-    unknown = _unknown(usage, shape)
-    if unknown:
-        keep_raw(answer, unknown)
-
-
 def keep_raw(answer: Answer, values: Mapping[str, Any]) -> None:
     """Keep values as JSON: name by name, as long as the text fits."""
     kept: list[str] = []
     room = MAX_RAW - 2
     for name in sorted(values):
         try:
-            pair = json.dumps({name: values[name]}, separators=(",", ":"), allow_nan=False, default=_fields)[1:-1]
+            pair = json.dumps({name: values[name]}, separators=(",", ":"), allow_nan=False, default=_json_fields)[1:-1]
         except (TypeError, ValueError, RecursionError):
             continue
         if len(pair) < room:
@@ -263,25 +298,8 @@ def keep_raw(answer: Answer, values: Mapping[str, Any]) -> None:
         answer.raw = mask("{" + ",".join(kept) + "}")
 
 
-def _unknown(source: Any, shape: Shape) -> dict[str, Any]:
-    fields = source if type(source) is dict else getattr(source, "__dict__", None)
+def _json_fields(value: Any) -> dict[str, Any]:
+    fields = _fields(value)
     if fields is None:
-        return {}
-    found: dict[str, Any] = {}
-    extra = getattr(source, "__pydantic_extra__", None) if fields is not source else None
-    for named in (fields, extra) if extra else (fields,):
-        if not named.keys() <= shape.known:
-            found |= {name: value for name, value in named.items() if name not in shape.known and value is not None}
-    for name, inner in shape.details:
-        details = part(source, name)
-        if details is not None:
-            unknown = _unknown(details, inner)
-            if unknown:
-                found[name] = unknown
-    return found
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    """The fields of an SDK model, as JSON has them."""
-    fields = {**vars(value), **(getattr(value, "__pydantic_extra__", None) or {})}
+        raise TypeError
     return {name: field for name, field in fields.items() if field is not None}
