@@ -36,17 +36,17 @@ clean: ## Remove what the targets above made in this folder.
 	rm -rf $(VENV) .nox openai-metering-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
 
 $(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not there: name a Python 3.10 or newer with make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit("openai-metering needs Python 3.10 or newer, $(PYTHON) is %d.%d: name another one with make PYTHON=..." % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is needed (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml
 	@echo "Installing openai-metering and what the demo needs into $(VENV) ..."
-	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[demo]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.python pyproject.toml
 	@echo "Installing openai-metering and its development tools into $(VENV) ..."
-	@$(BIN)/uv pip install -q --python $(BIN)/python -e '.[dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.demo

@@ -17,6 +17,15 @@ nox.options.sessions = ["lint", "tests", "pythons", "sdks", "oldest"]
 
 ROOT = Path(__file__).parent
 
+# uv is to trust the certificates, and to use the index, that pip is set up with.
+os.environ.setdefault("UV_SYSTEM_CERTS", "true")
+os.environ.setdefault("UV_NATIVE_TLS", "true")
+pip_index = os.environ.get("PIP_INDEX_URL") or subprocess.run(
+    [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True, check=False
+).stdout.strip()
+if pip_index:
+    os.environ.setdefault("UV_DEFAULT_INDEX", pip_index)
+
 # The oldest that is supported, the last before `Omit` instances, and the newest of each major after it. openai 1.40
 # passes an argument that httpx 0.28 dropped.
 SDKS = {"1.40.0": ["httpx<0.28"], "1.66.*": [], "2.*": []}
@@ -61,22 +70,22 @@ def install(session: nox.Session, *packages: str) -> None:
 @nox.session(python=False)
 def lint(session: nox.Session) -> None:
     """Types, style and format."""
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    session.run("mypy")
+    session.run(sys.executable, "-m", "ruff", "check", ".")
+    session.run(sys.executable, "-m", "ruff", "format", "--check", ".")
+    session.run(sys.executable, "-m", "mypy")
 
 
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
     """Everything, on this Python and the newest SDK."""
-    session.run("pytest", "-q", *session.posargs)
+    session.run(sys.executable, "-m", "pytest", "-q", *session.posargs)
 
 
 @nox.session(python=[path for version, path in INSTALLED.items() if path != sys.executable])
 def pythons(session: nox.Session) -> None:
     """What depends on the interpreter, on every other Python that is installed."""
     install(session)
-    session.run("pytest", "-q", *CORE, *session.posargs)
+    session.run("python", "-m", "pytest", "-q", *CORE, *session.posargs)
 
 
 @nox.session(python=sys.executable)
@@ -84,7 +93,7 @@ def pythons(session: nox.Session) -> None:
 def sdks(session: nox.Session, sdk: str) -> None:
     """What depends on the SDK, on its older versions."""
     install(session, f"openai=={sdk}", *SDKS[sdk])
-    session.run("pytest", "-q", *CORE, *session.posargs)
+    session.run("python", "-m", "pytest", "-q", *CORE, *session.posargs)
 
 
 @nox.session(python=sys.executable)
@@ -99,4 +108,4 @@ def oldest(session: nox.Session) -> None:
         "opentelemetry-exporter-otlp==1.35.0",
         "opentelemetry-proto==1.35.0",
     )
-    session.run("pytest", "-q", *CORE, *session.posargs)
+    session.run("python", "-m", "pytest", "-q", *CORE, *session.posargs)

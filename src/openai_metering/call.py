@@ -130,7 +130,9 @@ class Call:
         ended = None
         if self.abandoned is not None:
             outcome, ended = self.abandoned
-        if answer.finished and answer.counts is not None:
+        if answer.failed is not None:
+            self.finish(FAILED, error_type=answer.failed, reason="failed", ended=ended)
+        elif answer.finished and answer.counts is not None:
             self.finish(COMPLETED, reason="not_sent", ended=ended)
         else:
             self.finish(outcome, reason="not_read" if outcome == UNREAD else "closed_before_usage", ended=ended)
@@ -251,7 +253,10 @@ def _drain_while_open() -> None:
     pause = threading.Event()  # never set: a wait that gevent's patching turns into its own
     while idle < _LINGER_ROUNDS:
         pause.wait(_DRAIN_EVERY)
-        drain()
+        try:
+            drain()
+        except Exception as error:
+            errors.swallow("drain", error)
         idle = 0 if open_calls or _abandoned else idle + 1
     _drainer = None
     if open_calls:  # a call that was opened while this thread took its leave

@@ -11,7 +11,7 @@ import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from openai_metering import call, errors, settings as options
-from openai_metering.attribution import Attribution
+from openai_metering.attribution import EMPTY, Attribution
 from openai_metering.seams import http, keyword
 from openai_metering.seams.metering import Metering
 from openai_metering.seams.patches import Patches
@@ -30,6 +30,7 @@ _DEPENDENCIES: Final = ("openai >= 1.40.0.dev0",)
 _KEYWORD_PATCHES: Final[dict[str, Patch]] = {
     "openai._resource": keyword.patch_resources,
     "openai._response": keyword.patch_response_managers,
+    "openai._legacy_response": keyword.patch_raw_views,
 }
 _METERING_PATCHES: Final[dict[str, Patch]] = {"openai._base_client": http.patch_clients}
 
@@ -59,26 +60,28 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         self, tracer_provider: Any = None, meter_provider: Any = None, logger_provider: Any = None, **overrides: Any
     ) -> None:
         errors.reset()
-        settings, problems = options.load(overrides)
-        for problem in problems:
-            errors.logger.warning("%s", problem)
-        self._metering = Metering(
-            settings,
-            Signals(settings, tracer_provider, meter_provider, logger_provider) if settings.enabled else None,
-            Attribution.from_mapping(
-                {
-                    "organization_id": settings.organization_id,
-                    "subscriber_identity": settings.subscriber_identity,
-                    "subscriber_credential": settings.subscriber_credential,
-                }
-            ),
-        )
+        self._metering = self._make(overrides, tracer_provider, meter_provider, logger_provider)
         self._patches = Patches()
         _register_hooks()
         for name in (*_KEYWORD_PATCHES, *_METERING_PATCHES):
             module = sys.modules.get(name)
             if module is not None:
                 self._patch(name, module)
+
+    @staticmethod
+    def _make(overrides: dict[str, Any], *providers: Any) -> Metering:
+        """Make what stands behind the seams; where that fails, the keyword is taken out all the same."""
+        try:
+            settings, problems = options.load(overrides)
+            for problem in problems:
+                errors.logger.warning("%s", problem)
+            default = Attribution(
+                settings.organization_id, settings.subscriber_identity, settings.subscriber_credential
+            )
+            return Metering(settings, Signals(settings, *providers) if settings.enabled else None, default)
+        except Exception as error:
+            errors.swallow("instrument", error)
+            return Metering(None, None, EMPTY)
 
     def _uninstrument(self, **kwargs: Any) -> None:
         del kwargs

@@ -11,7 +11,7 @@ import openai
 import pytest
 from forms import OPERATIONS, WHO, Operation
 
-from conftest import wait_for
+from waiting import wait_for
 
 STREAMED = [one for one in OPERATIONS if one.name in ("chat", "responses") and one.there(openai.OpenAI())]
 IDS = [operation.name for operation in STREAMED]

@@ -10,9 +10,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint, NumberDataPoint
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span, Status
-from otlp_messages import REQUESTS, requests
 
 from openai_metering.local.otlp_json import ID_BYTES, check_ids, from_json, to_json
+from otlp_messages import REQUESTS, requests
 
 ALWAYS = {"resource", "scope", "status", "body", "value", "positive", "negative"}
 any_request = st.sampled_from(list(REQUESTS.values())).flatmap(requests)

@@ -5,11 +5,11 @@ import threading
 import openai
 import pytest
 from entries import HAS_RESPONSES, KINDS, MESSAGES, STREAMS, async_events, body, events, last_usage, stream, text_of
-from waiting import wait_for
 
 from openai_metering.local.provider import ProviderStandIn
 from openai_metering.local.scenarios import SCENARIOS
 from openai_metering.local.wire import ERROR_TEXT, usage_of
+from waiting import wait_for
 
 DETAILS_NULL = {"prompt_tokens_details": None, "completion_tokens_details": None}
 # What becomes of the usage {"prompt_tokens": 1007, ...} of the first chat completion.

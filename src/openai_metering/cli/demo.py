@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.cli.failure import Failure
+from openai_metering.signals import conventions as c
 
 if TYPE_CHECKING:
     import argparse
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     print("\nFiles:")
     for file in sorted(folder.glob("*.jsonl")):
         print(f"  {_shown(file)}")
-    print(f"\nAgain from these files: openai-metering report {_shown(folder)} --by organization,model")
+    print(f"\nAgain from these files: {_shown(Path(sys.argv[0]))} report {_shown(folder)} --by organization,model")
     return 0 if agrees else 1
 
 
@@ -104,7 +105,7 @@ def _folder(output: Path) -> Path:
         number += 1
         folder = output / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{number}"
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(mode=0o700, parents=True)
     except OSError as error:
         raise Failure(
             f"the folder {folder} cannot be made: {error.strerror or error}. Name another one with --output DIR."
@@ -148,7 +149,12 @@ def _run_application(base_url: str, endpoint: str) -> None:
         raise Failure("opentelemetry-instrument is not installed: pip install 'openai-metering[otlp]'.")
     # A clean slate: what the user has set for other applications must not reach this one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "OPENAI_"))}
+    loopback = ",".join(
+        filter(None, [environment.get("no_proxy") or environment.get("NO_PROXY"), "127.0.0.1,localhost"])
+    )
     environment |= {
+        "NO_PROXY": loopback,
+        "no_proxy": loopback,
         "OPENAI_BASE_URL": base_url,
         "OPENAI_API_KEY": "demo",
         "OTEL_SERVICE_NAME": "openai-metering-demo",
@@ -177,26 +183,44 @@ def _report(records: Path) -> None:
     write_table(report.make([records], columns.columns_of(",".join(columns.DEFAULT))), sys.stdout)
 
 
+# Where the stand-in's usage objects, of either API, have what a record says under these names.
+_SERVED: Final = {
+    c.INPUT_TOKENS: ("prompt_tokens|input_tokens",),
+    c.OUTPUT_TOKENS: ("completion_tokens|output_tokens",),
+    c.CACHE_READ_INPUT_TOKENS: ("prompt_tokens_details|input_tokens_details", "cached_tokens"),
+    c.CACHE_WRITE_INPUT_TOKENS: ("prompt_tokens_details|input_tokens_details", "cache_write_tokens"),
+    c.AUDIO_INPUT_TOKENS: ("prompt_tokens_details|input_tokens_details", "audio_tokens"),
+    c.REASONING_OUTPUT_TOKENS: ("completion_tokens_details|output_tokens_details", "reasoning_tokens"),
+    c.AUDIO_OUTPUT_TOKENS: ("completion_tokens_details|output_tokens_details", "audio_tokens"),
+    c.ACCEPTED_PREDICTION_TOKENS: ("completion_tokens_details|output_tokens_details", "accepted_prediction_tokens"),
+    c.REJECTED_PREDICTION_TOKENS: ("completion_tokens_details|output_tokens_details", "rejected_prediction_tokens"),
+}
+
+
+def _at(usage: Any, path: tuple[str, ...]) -> Any:
+    for names in path:
+        usage = next((usage[name] for name in names.split("|") if name in (usage or {})), None)
+    return usage
+
+
 def _compare(served: list[Any], records: Path) -> bool:
     """Hold the records against what the provider stand-in served, call by call and to the token."""
-    from openai_metering.signals import conventions as c  # noqa: PLC0415
-
     received = {attributes.get(c.REQUEST_ID): attributes for attributes in _records(records)}
     differing = 0
     for answer in served:
         attributes = received.get(answer.request_id, {})
         usage = answer.usage or {}
-        recorded = (attributes.get(c.USAGE_STATUS), attributes.get(c.INPUT_TOKENS), attributes.get(c.OUTPUT_TOKENS))
+        recorded = {name: value for name, value in attributes.items() if name in _SERVED} | {
+            c.USAGE_STATUS: attributes.get(c.USAGE_STATUS)
+        }
         if answer.status >= HTTP_REFUSED:
-            expected: tuple[Any, ...] = ("not_billed", None, None)
+            expected: dict[str, Any] = {c.USAGE_STATUS: "not_billed"}
         elif not usage or attributes.get(c.OUTCOME) == "stopped":  # sent, perhaps, but the caller had left
-            expected = ("unknown", None, None)
+            expected = {c.USAGE_STATUS: "unknown"}
         else:
-            expected = (
-                "reported",
-                usage.get("prompt_tokens", usage.get("input_tokens")),
-                usage.get("completion_tokens", usage.get("output_tokens")),
-            )
+            expected = {name: value for name, path in _SERVED.items() if (value := _at(usage, path)) is not None} | {
+                c.USAGE_STATUS: "reported"
+            }
         differing += recorded != expected
     print(
         f"The provider served {len(served)} calls; "
@@ -222,7 +246,7 @@ def _print_span(file: Path) -> None:
                     for span in scope["spans"]:
                         print(f"\nA span as it was received: {span['name']}  (trace {span['traceId']})")
                         for item in span["attributes"]:
-                            print(f"  {item['key']:46} {_value(item['value'])}")
+                            print(f"  {item['key']:50} {_value(item['value'])}")
                         return
 
 

@@ -14,7 +14,7 @@ from openai_metering import errors
 from openai_metering.call import abandon, watch
 from openai_metering.finished import COMPLETED, DROPPED, STOPPED, UNREAD
 from openai_metering.seams.failures import classify
-from openai_metering.seams.streams import by_generator, tell
+from openai_metering.seams.streams import is_extra, tell
 from openai_metering.usage import text
 
 if TYPE_CHECKING:
@@ -90,6 +90,11 @@ def _from_tail(body: bytes) -> dict[str, Any]:
     return found
 
 
+def _looks_extra(event: bytes) -> bool:
+    """By its bytes, where reading it failed: an event without choices that says usage."""
+    return b'"choices":[]' in event.replace(b" ", b"") and _USAGE.search(event) is not None
+
+
 class EventReader:
     """Server-sent events from bytes in pieces of any size; parses only those that say something for the bill."""
 
@@ -135,13 +140,17 @@ class EventReader:
                 return False
             chunk = json.loads(data) if data else None
             if isinstance(chunk, dict):
+                finished = call.answer.finished
                 name = next((line[6:].strip() for line in lines if line.startswith(b"event:")), b"")
                 self._read({"event": name.decode(), "data": chunk} if name.startswith(b"thread.") else chunk)
-                return call.hide_usage and chunk.get("usage") is not None and not chunk.get("choices")
+                return call.hide_usage and is_extra(
+                    chunk.get("usage"), chunk.get("choices"), has_key="usage" in chunk, finished=finished
+                )
         except (ValueError, RecursionError):
             pass  # no JSON: the caller's to deal with
         except Exception as error:
             errors.swallow("event", error)
+            return call.hide_usage and _looks_extra(event)
         return False
 
     def _read(self, chunk: dict[str, Any]) -> None:
@@ -150,6 +159,7 @@ class EventReader:
         if error:
             code = error.get("code") or error.get("type") if isinstance(error, dict) else None
             call.answer.failed = text(code) or "error"
+            call.complete()  # the SDK raises, and reads no further
         else:
             call.observe(chunk)
             call.complete_if_terminal()
@@ -161,7 +171,10 @@ class EventReader:
         operation = self._call.operation
         if operation.events:
             return _naming(operation.events).search(event) is not None
-        return self._call.answer.model is None or _USAGE.search(event) is not None or _FINISH.search(event) is not None
+        answer = self._call.answer
+        if answer.model is None or answer.finished:
+            return True
+        return _USAGE.search(event) is not None or _FINISH.search(event) is not None
 
 
 @functools.cache
@@ -327,12 +340,12 @@ class ObservedBody(Proxy):
 
     def close(self) -> None:
         """Close the stream, and tell."""
-        tell(self._self_observer, finalised=by_generator(2))
+        tell(self._self_observer, closer=2)
         self.__wrapped__.close()
 
     async def aclose(self) -> None:
         """Close the stream, and tell."""
-        tell(self._self_observer, finalised=False)
+        tell(self._self_observer)
         await self.__wrapped__.aclose()
 
 

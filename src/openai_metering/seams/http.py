@@ -35,14 +35,18 @@ def patch_clients(module: Any, patches: Patches, metering: Metering) -> None:
         metering: what stands behind the seam.
     """
     sync, asynchronous = module.SyncAPIClient, module.AsyncAPIClient
-    patches.replace(sync, "request", _request(sync.request, metering))
-    patches.replace(sync, "_process_response", _process_response(sync._process_response, metering))  # noqa: SLF001
-    patches.replace(asynchronous, "request", _async_request(asynchronous.request, metering))
-    patches.replace(
-        asynchronous,
-        "_process_response",
-        _async_process_response(asynchronous._process_response, metering),  # noqa: SLF001
-    )
+    made = [  # all before the first is put in: a seam of which a part is missing would ask for usage and not hide it
+        (sync, "request", _request(sync.request, metering)),
+        (sync, "_process_response", _process_response(sync._process_response, metering)),  # noqa: SLF001
+        (asynchronous, "request", _async_request(asynchronous.request, metering)),
+        (
+            asynchronous,
+            "_process_response",
+            _async_process_response(asynchronous._process_response, metering),  # noqa: SLF001
+        ),
+    ]
+    for owner, name, replacement in made:
+        patches.replace(owner, name, replacement)
 
 
 def _request(original: Callable[..., Any], metering: Metering) -> Callable[..., Any]:
@@ -205,6 +209,10 @@ class _Sending:
                 return True
         except Exception as own:
             errors.swallow("repeat", own)
+            if self._asked_for_usage:  # what the caller would have got without us is not known otherwise
+                self._asked_for_usage = False
+                self._send(self._options)
+                return True
         self.failed(error)
         return False
 
@@ -267,7 +275,11 @@ def _begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[
 
 
 def _may_ask(metering: Metering, call: Call) -> bool:
-    return metering.settings.stream_usage == "auto" and call.server.address not in metering.refusing_hosts
+    return (
+        metering.settings is not None
+        and metering.settings.stream_usage == "auto"
+        and call.server.address not in metering.refusing_hosts
+    )
 
 
 def _asking_for_usage(options: Any) -> Any:
@@ -298,22 +310,21 @@ def _retries_of(error: BaseException) -> int:
 
 def _responded(metering: Metering, kwargs: dict[str, Any]) -> Call | None:
     """Return the call that a response belongs to, with what the response says about itself noted on it."""
+    call = None
     try:
         if not metering.active:
             return None
         carrier = carriers.find(kwargs["options"].headers)
-        if carrier is None or carrier.call is None:
-            return None
-        call = carrier.call
-        response = kwargs["response"]
-        call.answering = True
-        call.responded(
-            response.status_code, text(response.headers.get("x-request-id")), kwargs.get("retries_taken") or 0
-        )
-        return call
+        call = None if carrier is None else carrier.call
+        if call is not None:
+            response = kwargs["response"]
+            call.answering = True
+            call.responded(
+                response.status_code, text(response.headers.get("x-request-id")), kwargs.get("retries_taken") or 0
+            )
     except Exception as error:
         errors.swallow("response", error)
-        return None
+    return call
 
 
 def _spent(call: Call, kwargs: dict[str, Any]) -> None:
@@ -338,6 +349,8 @@ def _observe(call: Call, result: Any, kwargs: dict[str, Any]) -> None:
         call.watched = True
     except Exception as error:
         errors.swallow("observe", error)
+        if call.hide_usage and kwargs.get("stream"):
+            streams.hide_in(result)
 
 
 def _is_read(result: Any) -> bool:
@@ -358,6 +371,6 @@ def _observe_bytes(call: Call, response: Any, kwargs: dict[str, Any]) -> None:
         events = not binary and (bool(kwargs.get("stream")) or content_type.startswith(bodies.EVENTS))
         bodies.observe_body(response, call, events=events)
         if call.hide_usage:
-            streams.strip_parsed(kwargs["options"])
+            streams.hide_in_parsed(kwargs["options"])
         return
     bodies.read_body(call, body, content_type)

@@ -57,6 +57,23 @@ def patch_response_managers(module: Any, patches: Patches, metering: Metering) -
     patches.replace(manager, "__init__", init)
 
 
+def patch_raw_views(module: Any, patches: Patches, metering: Metering) -> None:
+    """Take keyword and scope when a method of an asynchronous raw view is called, not when its coroutine is awaited.
+
+    Args:
+        module: ``openai._legacy_response``, whose function makes the methods of these views.
+        patches: remembers what was replaced.
+        metering: what stands behind the wrapper.
+    """
+    original = module.async_to_raw_response_wrapper
+
+    @functools.wraps(original)
+    def async_to_raw_response_wrapper(func: Any) -> Any:
+        return wrapt.FunctionWrapper(original(func), functools.partial(_carried, metering))
+
+    patches.replace(module, "async_to_raw_response_wrapper", async_to_raw_response_wrapper)
+
+
 def _stamped(request_func: Any) -> Any:
     """The SDK's ``partial`` of a method, with the keyword and the scope of this moment on a carrier."""
     try:

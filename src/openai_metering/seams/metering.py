@@ -16,14 +16,14 @@ class Metering:
     """Shared by all wrappers of one ``instrument()``; wrappers that outlive it find ``active`` false and stand aside.
 
     Args:
-        settings: the options in force.
+        settings: the options in force; ``None`` only where there are no signals either.
         signals: where finished calls go; ``None`` where metering is switched off and only the keyword is taken out.
         default: who calls are for that say nothing themselves.
         active: until ``uninstrument()``.
         refusing_hosts: hosts that refused ``stream_options``, so that they are not asked again.
     """
 
-    settings: Settings
+    settings: Settings | None
     signals: Signals | None
     default: Attribution
     active: bool = True

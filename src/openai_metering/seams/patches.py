@@ -9,15 +9,15 @@ class Patches:
     """Replaces attributes of the SDK's classes and puts the SDK's own objects back."""
 
     def __init__(self) -> None:
-        self._undo: list[tuple[type, str, Any, Any]] = []
+        self._undo: list[tuple[Any, str, Any, Any]] = []
 
-    def replace(self, owner: type, name: str, replacement: Any) -> None:
-        """Put a replacement in the place of an attribute that the class itself defines."""
+    def replace(self, owner: Any, name: str, replacement: Any) -> None:
+        """Put a replacement in the place of an attribute that the class, or module, itself defines."""
         original = vars(owner)[name]
         setattr(owner, name, replacement)
         self._undo.append((owner, name, original, vars(owner)[name]))
 
-    def add(self, owner: type, name: str, value: Any) -> None:
+    def add(self, owner: Any, name: str, value: Any) -> None:
         """Add an attribute that the class itself does not define."""
         if name in vars(owner):
             self.replace(owner, name, value)

@@ -41,14 +41,13 @@ class _Observed:
     def seen(self, chunk: Any) -> bool:
         """Read a chunk. Returns whether the caller gets it."""
         call = self._call
+        finished = call.answer.finished
         try:
             call.observe(chunk)
             call.complete_if_terminal()
-            if call.hide_usage and _hidden(chunk):
-                return False
         except Exception as error:
             errors.swallow("chunk", error)
-        return True
+        return not (call.hide_usage and _hides(chunk, finished=finished))
 
     def ended(self) -> None:
         """The stream has been read to its end."""
@@ -151,7 +150,7 @@ def on_close(response: Any, observed: Any) -> None:
         aclose = body.aclose
 
         async def hooked_async() -> None:
-            tell(observed, finalised=False)
+            tell(observed)
             await aclose()
 
         body.aclose = hooked_async
@@ -159,16 +158,22 @@ def on_close(response: Any, observed: Any) -> None:
         close = body.close
 
         def hooked() -> None:
-            tell(observed, finalised=by_generator(2))
+            tell(observed, closer=2)
             close()
 
         body.close = hooked
 
 
-def tell(observed: Any, *, finalised: bool) -> None:
-    """Tell an observer that its response was closed."""
+def tell(observed: Any, *, closer: int | None = None) -> None:
+    """Tell an observer that its response was closed.
+
+    Args:
+        observed: the observer.
+        closer: how many frames above the caller of this function is the one that called ``Response.close``; ``None``
+            for an asynchronous close, which no garbage collector makes.
+    """
     try:
-        observed.left(finalised=finalised)
+        observed.left(finalised=closer is not None and by_generator(closer + 1))
     except Exception as error:
         errors.swallow("close", error)
 
@@ -188,62 +193,88 @@ def by_generator(depth: int) -> bool:
         return True
 
 
-def _hidden(chunk: Any) -> bool:
-    """Whether a chunk exists only because we asked for usage; takes the ``"usage": null`` off any other one.
+def is_extra(usage: Any, choices: Any, *, has_key: bool, finished: bool) -> bool:
+    """Whether a chunk exists only because we asked for usage.
 
-    A chunk that carries a choice is never hidden.
+    It has no choice, and says usage; or, where a server answers the question with nothing, comes after the finish
+    reason. A chunk that carries a choice is never one.
     """
-    fields = chunk if type(chunk) is dict else chunk.__dict__
-    if fields.get("usage") is None:
-        if fields is chunk:
-            chunk.pop("usage", None)
-        else:
-            given = getattr(chunk, "__pydantic_fields_set__", None)
-            if given is None:
-                given = getattr(chunk, "__fields_set__", None)
-            if given is not None:
-                given.discard("usage")
-        return False
-    return not fields.get("choices")
+    return not choices and (usage is not None or (has_key and finished))
 
 
-class UsageKeyIterator:
-    """The iterator of a stream parsed from a raw response: takes the ``"usage": null`` that we asked for off each chunk.
+def _hides(chunk: Any, *, finished: bool) -> bool:
+    """Whether a chunk is to be hidden; takes the ``"usage": null`` that we asked for off any other one."""
+    try:
+        if type(chunk) is dict:
+            if is_extra(chunk.get("usage"), chunk.get("choices"), has_key="usage" in chunk, finished=finished):
+                return True
+            if chunk.get("usage") is None:
+                chunk.pop("usage", None)
+            return False
+        fields = chunk.__dict__
+        # The second name is that of pydantic 1.
+        given = getattr(chunk, "__pydantic_fields_set__", None) or getattr(chunk, "__fields_set__", None) or set()
+        usage = fields.get("usage")
+        if is_extra(usage, fields.get("choices"), has_key="usage" in given, finished=finished):
+            return True
+        if usage is None and "usage" in given:
+            given.discard("usage")
+    except Exception as error:
+        errors.swallow("hide", error)
+    return False
 
-    The call itself is observed beneath, at the response's decoder.
+
+class HidingIterator:
+    """The iterator of a stream that we asked for usage and do not observe ourselves.
+
+    One parsed from a raw response is observed beneath, at its bytes; one that could not be observed is still to look as
+    the caller ordered it.
     """
 
-    __slots__ = ("_inner",)
+    __slots__ = ("_finished", "_inner")
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
+        self._finished = False
 
-    def __iter__(self) -> UsageKeyIterator:
+    def __iter__(self) -> HidingIterator:
         return self
 
     def __next__(self) -> Any:
-        return _stripped(self._inner.__next__())
+        while self._hides(chunk := self._inner.__next__()):
+            pass
+        return chunk
 
-    def __aiter__(self) -> UsageKeyIterator:
+    def __aiter__(self) -> HidingIterator:
         return self
 
     async def __anext__(self) -> Any:
-        return _stripped(await self._inner.__anext__())
+        while self._hides(chunk := await self._inner.__anext__()):
+            pass
+        return chunk
+
+    def _hides(self, chunk: Any) -> bool:
+        finished = self._finished
+        for choice in getattr(chunk, "choices", None) or ():
+            self._finished = self._finished or getattr(choice, "finish_reason", None) is not None
+        return _hides(chunk, finished=finished)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
 
-def _stripped(chunk: Any) -> Any:
+def hide_in(stream: Any) -> None:
+    """Hide in a stream what is there only because we asked for usage."""
     try:
-        _hidden(chunk)
+        inner = stream._iterator  # noqa: SLF001
+        if not isinstance(inner, _Observed):
+            stream._iterator = HidingIterator(inner)  # noqa: SLF001
     except Exception as error:
-        errors.swallow("chunk", error)
-    return chunk
+        errors.swallow("hide", error)
 
 
-def strip_parsed(options: Any) -> None:
-    """Have the usage key stripped from the stream that a raw response is parsed into later.
+def hide_in_parsed(options: Any) -> None:
+    """The same for the stream that a raw response is parsed into later.
 
     Args:
         options: the request options of this one response; their ``post_parser`` is handed the stream.
@@ -251,11 +282,7 @@ def strip_parsed(options: Any) -> None:
     following = options.post_parser
 
     def post_parser(parsed: Any) -> Any:
-        try:
-            inner = parsed._iterator  # noqa: SLF001
-            parsed._iterator = UsageKeyIterator(inner)  # noqa: SLF001
-        except Exception as error:
-            errors.swallow("parse", error)
+        hide_in(parsed)
         return following(parsed) if callable(following) else parsed
 
     options.post_parser = post_parser

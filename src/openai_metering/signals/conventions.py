@@ -108,8 +108,8 @@ RECORD_START_TIME: Final = "openai_metering.record.start_time"  # integer, nanos
 SDK_VERSION: Final = "openai_metering.sdk.version"
 
 # -- Metrics ---------------------------------------------------------------------------------------------------------
-TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - text | image | audio | unknown, not a secret
 UNIT: Final = "unit"
+TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - text | image | audio | unknown, not a secret
 METRIC_INFERENCE_DURATION: Final = "gen_ai.client.inference.duration"
 METRIC_EMBEDDINGS_DURATION: Final = "gen_ai.client.embeddings.duration"
 METRIC_OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
