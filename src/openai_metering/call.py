@@ -14,10 +14,13 @@ from openai_metering.finished import CANCELLED, COMPLETED, DROPPED, FAILED, UNRE
 from openai_metering.usage import ESTIMATED, NOT_BILLED, REPORTED, UNKNOWN, Answer, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from openai_metering.attribution import Resolved
     from openai_metering.finished import Failure, Request, Server
     from openai_metering.operations import Operation
     from openai_metering.signals import Signals
+    from openai_metering.usage import Number
 
 
 class Call:
@@ -30,6 +33,7 @@ class Call:
         "abandoned",
         "answer",
         "answering",
+        "estimate",
         "first_chunk",
         "hide_usage",
         "operation",
@@ -53,6 +57,8 @@ class Call:
         self.request = request
         self.who = who
         self.answer = Answer()
+        self.estimate: Mapping[str, Number] | None = None
+        """What was asked for, where answers of this kind never say what was used."""
         self.hide_usage = False
         """The usage chunk was asked for by us, so the caller must not see it."""
         self.answering = False
@@ -115,7 +121,7 @@ class Call:
 
     def complete_if_terminal(self) -> None:
         """End the call at an event after which nothing that is billed can come, before the caller gets it."""
-        if self.answer.finished and not self.operation.asks_for_usage:
+        if self.answer.terminal:
             self.complete()
 
     def stop(self, outcome: str) -> None:
@@ -179,6 +185,8 @@ class Call:
             return Usage(ESTIMATED, reason, answer.counts)
         if reason == "refused":
             return Usage(NOT_BILLED, reason)
+        if self.estimate and self.answering:
+            return Usage(ESTIMATED, "from_request", self.estimate)
         return Usage(UNKNOWN, "invalid" if answer.invalid and reason == "not_sent" else reason)
 
 

@@ -32,6 +32,13 @@ class Request(NamedTuple):
     stream: bool = False
     service_tier: str | None = None
     max_tokens: int | None = None
+    choices: int | None = None
+    """How many answers or images are asked for, where it is not one."""
+    organization: str | None = None
+    """The provider's id of the organization that the request names; no secret."""
+    project: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    """Further attributes that decide about a price, e.g. the size of images."""
 
 
 class StartedCall(NamedTuple):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from openai_metering.masking import mask
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+
+    Number = int | float
+    Rows = tuple[tuple[str, str], ...]
 
 REPORTED: Final = "reported"
 ESTIMATED: Final = "estimated"
@@ -24,6 +31,7 @@ REASONS: Final = {
     "connection": "the connection failed before an answer came",
     "cut": "the answer broke off",
     "failed": "the provider reported an error within its answer",
+    "from_request": "the provider reports no usage for this kind of call: what was asked for is counted",
     "deferred": "the work goes on in the background and its usage comes later",
     "body_too_large": "the body is larger than what is kept for reading",
     "refused": "the provider refused the call",
@@ -41,21 +49,23 @@ class Usage:
     Args:
         status: ``reported``, ``estimated``, ``unknown`` or ``not_billed``.
         reason: one of ``REASONS`` where the status is not ``reported``.
-        counts: whole numbers by attribute name, e.g. ``gen_ai.usage.input_tokens``. Totals are inclusive: cached
-            tokens are part of the input, reasoning tokens part of the output.
+        counts: numbers by attribute name, e.g. ``gen_ai.usage.input_tokens``; whole ones, but for seconds. Totals are
+            inclusive: cached tokens are part of the input, reasoning tokens part of the output.
     """
 
     status: str
     reason: str | None = None
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, Number] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Answer:
     """What an answer has said so far; readers fill it in, from one body or from chunk after chunk."""
 
-    counts: dict[str, int] | None = None
+    counts: dict[str, Number] | None = None
     invalid: bool = False
+    raw: str | None = None
+    """What usage objects said under names that no shape knows, as JSON."""
     response_id: str | None = None
     model: str | None = None
     service_tier: str | None = None
@@ -63,11 +73,16 @@ class Answer:
     finish_reasons: tuple[str, ...] = ()
     finished: bool = False
     """The provider said that it is done: a finish reason, or a terminal event."""
+    terminal: bool = False
+    """After this event of a stream nothing that is billed can come."""
     unfinished: bool = False
     """A streamed answer has begun; where nothing says that it finished either, it was cut."""
     failed: str | None = None
     """The code of an error that the provider reported within its answer."""
     deferred: bool = False
+    """The work goes on after the answer; its usage comes later."""
+    facts: dict[str, str] | None = None
+    """Further attributes that decide about a price, e.g. the size of images."""
 
 
 def part(source: Any, name: str) -> Any:
@@ -108,188 +123,183 @@ def count(value: Any) -> int | None:
     return None
 
 
-# -- Rows: where a provider writes a count, and the name it gets -----------------------------------------------------
+def amount(value: Any) -> Number | None:
+    """The value as an amount where it is one: a finite number from 0, also written as text, e.g. seconds."""
+    if type(value) is str and 0 < len(value) <= 32:  # noqa: PLR2004
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if type(value) is float:
+        return value if math.isfinite(value) and 0 <= value <= MAX_COUNT else None
+    return count(value)
+
+
+# -- Shapes: where a provider writes a number, and the name it gets --------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Amount:
+    """The attribute of a number that need not be whole."""
+
+    attribute: str
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One shape of a usage object: the counts at its top, and those inside its details objects."""
+    """One shape of a usage object.
 
-    totals: tuple[tuple[str, str], ...]
-    details: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    Args:
+        counts: its whole numbers, each with its attribute.
+        amounts: its numbers that need not be whole, likewise.
+        details: the objects inside it, with their shapes.
+        also: what is understood and not recorded.
+    """
 
+    counts: Rows = ()
+    amounts: Rows = ()
+    details: tuple[tuple[str, Shape], ...] = ()
+    also: tuple[str, ...] = ()
+    rows: Mapping[str, str | _Amount | Shape | None] = field(init=False)
+    """All of it by name: an attribute for a whole number, ``None`` for what is not recorded."""
+    totals: tuple[str, ...] = field(init=False)
+    """The attributes of its own numbers; usage that has none of them says nothing."""
 
-_INPUT_DETAILS: Final = (
-    ("cached_tokens", "gen_ai.usage.cache_read.input_tokens"),
-    ("cache_write_tokens", "gen_ai.usage.cache_write.input_tokens"),
-    ("text_tokens", "gen_ai.usage.text.input_tokens"),
-    ("image_tokens", "gen_ai.usage.image.input_tokens"),
-    ("audio_tokens", "gen_ai.usage.audio.input_tokens"),
-)
-_OUTPUT_DETAILS: Final = (
-    ("reasoning_tokens", "gen_ai.usage.reasoning.output_tokens"),
-    ("text_tokens", "gen_ai.usage.text.output_tokens"),
-    ("audio_tokens", "gen_ai.usage.audio.output_tokens"),
-    ("accepted_prediction_tokens", "openai_metering.usage.accepted_prediction_tokens"),
-    ("rejected_prediction_tokens", "openai_metering.usage.rejected_prediction_tokens"),
-)
+    def __post_init__(self) -> None:
+        rows: dict[str, str | _Amount | Shape | None] = dict.fromkeys(self.also)
+        rows |= dict(self.counts)
+        rows |= {name: _Amount(attribute) for name, attribute in self.amounts}
+        rows |= dict(self.details)
+        object.__setattr__(self, "rows", rows)
+        object.__setattr__(self, "totals", (*dict(self.counts).values(), *dict(self.amounts).values()))
 
-CHAT_USAGE: Final = Shape(
-    totals=(
-        ("prompt_tokens", "gen_ai.usage.input_tokens"),
-        ("completion_tokens", "gen_ai.usage.output_tokens"),
-    ),
-    details=(
-        ("prompt_tokens_details", _INPUT_DETAILS),
-        ("completion_tokens_details", _OUTPUT_DETAILS),
-    ),
-)
-RESPONSES_USAGE: Final = Shape(
-    totals=(
-        ("input_tokens", "gen_ai.usage.input_tokens"),
-        ("output_tokens", "gen_ai.usage.output_tokens"),
-    ),
-    details=(
-        ("input_tokens_details", _INPUT_DETAILS),
-        ("output_tokens_details", _OUTPUT_DETAILS),
-    ),
-)
-EMBEDDINGS_USAGE: Final = Shape(totals=(("prompt_tokens", "gen_ai.usage.input_tokens"),))
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Every attribute that is read from an object of this shape."""
+        own = (attribute for _, attribute in (*self.counts, *self.amounts))
+        return (*own, *(attribute for _, inner in self.details for attribute in inner.attributes))
 
 
-def read_usage(answer: Answer, usage: Any, shape: Shape) -> None:
-    """Read a usage object into the answer; the last one read counts.
+def read_usage(answer: Answer, usage: Any, shape: Shape, *, add: bool = False) -> None:
+    """Read a usage object into the answer.
 
     A total that is there but is no count makes the whole object invalid; a detail that is none is left out.
+
+    Args:
+        answer: filled in.
+        usage: what stands in the place of usage; nothing happens where it is ``None``.
+        shape: how it is read.
+        add: the object is about a part of the answer, so that it is added to what was read before; else the last one
+            counts.
     """
     if usage is None:
         return
-    counts: dict[str, int] = {}
-    for name, attribute in shape.totals:
-        value = part(usage, name)
-        if value is None:
-            continue
-        number = count(value)
-        if number is None:
-            answer.invalid = True
-            answer.counts = None
-            return
-        counts[attribute] = number
-    if not counts:
-        if not _is_empty(usage):
+    counts: dict[str, Number] = {}
+    valid, unknown = _read(counts, usage, shape)
+    if unknown:
+        keep_raw(answer, unknown)
+    if not valid or not any(attribute in counts for attribute in shape.totals):
+        if not valid or not _is_empty(usage):
             answer.invalid = True
             answer.counts = None
         return
-    for name, rows in shape.details:
-        details = part(usage, name)
-        if details is not None:
-            _read_details(counts, details, rows)
-    answer.counts = counts
+    if add and answer.counts is not None:
+        add_counts(answer, counts)
+    else:
+        answer.counts = counts
     answer.invalid = False
 
 
-def _read_details(counts: dict[str, int], details: Any, rows: Iterable[tuple[str, str]]) -> None:
-    for name, attribute in rows:
-        value = part(details, name)
-        if value is not None:
-            number = count(value)
-            if number is not None:
-                counts[attribute] = number
+def read_beside(answer: Answer, usage: Any, shape: Shape) -> None:
+    """Read what was used beside the tokens of the model itself; what was not used is left out."""
+    if usage is None:
+        return
+    counts: dict[str, Number] = {}
+    _, unknown = _read(counts, usage, shape)
+    if unknown:
+        keep_raw(answer, unknown)
+    used = {name: number for name, number in counts.items() if number}
+    if used and not answer.invalid:
+        add_counts(answer, used)
+
+
+def _read(counts: dict[str, Number], source: Any, shape: Shape) -> tuple[bool, dict[str, Any] | None]:
+    """Read an object by its shape: each of its fields once, since most shapes have more names than objects fields.
+
+    Returns:
+        Whether each number of its own is one; and what has a name that the shape does not know.
+    """
+    fields = _fields(source)
+    valid, unknown = True, None
+    for name, value in fields.items() if fields is not None else ():
+        if value is None:
+            continue
+        row = shape.rows.get(name, False)
+        if type(row) is str:
+            number: Number | None = count(value)
+            if number is None:
+                valid = False
+            else:
+                counts[row] = number
+        elif type(row) is Shape:
+            found = _read(counts, value, row)[1]
+            if found:
+                unknown = {**(unknown or {}), name: found}
+        elif type(row) is _Amount:
+            number = amount(value)
+            if number is None:
+                valid = False
+            else:
+                counts[row.attribute] = number
+        elif row is False:
+            unknown = {**(unknown or {}), name: value}
+    return valid, unknown
+
+
+def _fields(source: Any) -> Mapping[str, Any] | None:
+    """The fields of a mapping or of an SDK model, with those that the model does not know."""
+    if type(source) is dict:
+        return source
+    fields: dict[str, Any] | None = getattr(source, "__dict__", None)
+    extra = getattr(source, "__pydantic_extra__", None)
+    return {**fields, **extra} if fields is not None and extra else fields
+
+
+def add_counts(answer: Answer, counts: Mapping[str, Number]) -> None:
+    """Add numbers to those of the answer."""
+    known = answer.counts if answer.counts is not None else {}
+    answer.counts = known | {name: min(known.get(name, 0) + number, MAX_COUNT) for name, number in counts.items()}
 
 
 def _is_empty(usage: Any) -> bool:
     """Whether a usage object says nothing at all, as ``{}`` does."""
-    fields = usage if type(usage) is dict else getattr(usage, "__dict__", None)
+    fields = _fields(usage)
     return fields is not None and all(value is None for value in fields.values())
 
 
-# -- Readers: one for each kind of answer ----------------------------------------------------------------------------
+# -- What no shape knows ---------------------------------------------------------------------------------------------
+
+MAX_RAW: Final = 1024
 
 
-def read_chat(answer: Answer, body: Any) -> None:
-    """Read a chat completion."""
-    _read_head(answer, body)
-    choices = part(body, "choices")
-    if isinstance(choices, (list, tuple)):
-        answer.finish_reasons = tuple(reason for choice in choices if (reason := text(part(choice, "finish_reason"))))
-    answer.finished = True
-    _read_chat_usage(answer, body)
+def keep_raw(answer: Answer, values: Mapping[str, Any]) -> None:
+    """Keep values as JSON: name by name, as long as the text fits."""
+    kept: list[str] = []
+    room = MAX_RAW - 2
+    for name in sorted(values):
+        try:
+            pair = json.dumps({name: values[name]}, separators=(",", ":"), allow_nan=False, default=_json_fields)[1:-1]
+        except (TypeError, ValueError, RecursionError):
+            continue
+        if len(pair) < room:
+            kept.append(pair)
+            room -= len(pair) + 1
+    if kept:
+        answer.raw = mask("{" + ",".join(kept) + "}")
 
 
-def observe_chat(answer: Answer, chunk: Any) -> None:
-    """Read one chunk of a streamed chat completion."""
-    if answer.model is None:
-        # Azure opens with a chunk whose id and model are empty: the first that has one counts.
-        _read_head(answer, chunk)
-    choices = part(chunk, "choices")
-    if type(choices) is list and choices:
-        answer.unfinished = True
-        for choice in choices:
-            reason = part(choice, "finish_reason")
-            if reason is not None and (reason := text(reason)) is not None:
-                answer.finish_reasons = (*answer.finish_reasons, reason)[:128]
-                answer.finished = True
-    usage = part(chunk, "usage")
-    if usage is not None or part(chunk, "x_groq") is not None:
-        _read_chat_usage(answer, chunk)
-        answer.service_tier = text(part(chunk, "service_tier")) or answer.service_tier
-
-
-def _read_chat_usage(answer: Answer, body: Any) -> None:
-    usage = part(body, "usage")
-    if usage is None:
-        usage = part(part(body, "x_groq"), "usage")
-    read_usage(answer, usage, CHAT_USAGE)
-
-
-def read_response(answer: Answer, body: Any) -> None:
-    """Read an object of the Responses API."""
-    _read_head(answer, body)
-    status = part(body, "status")
-    if status in ("queued", "in_progress"):
-        answer.deferred = True
-    else:
-        answer.finished = True
-    if status == "failed":
-        answer.failed = text(part(part(body, "error"), "code")) or "failed"
-    elif status == "incomplete":
-        answer.finish_reasons = (text(part(part(body, "incomplete_details"), "reason")) or "incomplete",)
-    elif status == "completed":
-        answer.finish_reasons = ("stop",)
-    read_usage(answer, part(body, "usage"), RESPONSES_USAGE)
-
-
-_RESPONSE_END: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
-_RESPONSE_HEAD: Final = frozenset({"response.created", "response.queued"})
-
-
-def observe_response(answer: Answer, event: Any) -> None:
-    """Read one event of a Responses stream; usage sits inside the terminal one."""
-    kind = part(event, "type")
-    if kind is None and (inner := part(event, "data")) is not None:  # how openai 1.66 hands on an `error` event
-        event, kind = inner, part(inner, "type")
-    if type(kind) is not str:
-        return
-    if kind in _RESPONSE_END:
-        read_response(answer, part(event, "response"))
-        answer.deferred = False
-        answer.finished = True
-    elif kind in _RESPONSE_HEAD:
-        answer.unfinished = True
-        _read_head(answer, part(event, "response"))
-    elif kind == "error":
-        answer.failed = text(part(event, "code")) or "error"
-
-
-def read_embeddings(answer: Answer, body: Any) -> None:
-    """Read a list of embeddings."""
-    answer.model = text(part(body, "model"))
-    answer.finished = True
-    read_usage(answer, part(body, "usage"), EMBEDDINGS_USAGE)
-
-
-def _read_head(answer: Answer, body: Any) -> None:
-    answer.response_id = text(part(body, "id")) or answer.response_id
-    answer.model = text(part(body, "model")) or answer.model
-    answer.service_tier = text(part(body, "service_tier")) or answer.service_tier
-    answer.fingerprint = text(part(body, "system_fingerprint")) or answer.fingerprint
+def _json_fields(value: Any) -> dict[str, Any]:
+    fields = _fields(value)
+    if fields is None:
+        raise TypeError
+    return {name: field for name, field in fields.items() if field is not None}

@@ -22,21 +22,26 @@ CORE = [name for name in FILES if not name.startswith(("cli.", "local."))]
 # their own around the package.
 ROOMS = (
     ("errors", "masking", "usage", "version", "settings"),
-    ("attribution", "operations", "finished", "ledger"),
+    ("shapes", "readers", "jobs"),
+    ("attribution", "operations", "free", "finished", "ledger"),
     ("scope",),
     ("signals",),
     ("call", "deferred"),
     ("seams",),
     ("instrumentor",),
     ("__init__",),
-    ("integrations",),
+    ("integrations", "coverage"),
 )
 RANK = {name: rank for rank, room in enumerate(ROOMS) for name in room}
 VALUES = {
     "attribution": {"errors", "masking"},
     "scope": {"errors", "attribution"},
-    "operations": {"usage"},
-    "usage": set(),
+    "operations": {"readers", "jobs"},
+    "free": {"operations"},
+    "jobs": {"readers", "usage"},
+    "readers": {"shapes", "usage"},
+    "shapes": {"usage"},
+    "usage": {"masking"},
     "masking": set(),
     "settings": set(),
     "finished": set(),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from openai_metering.operations import CHAT_COMPLETIONS, EMBEDDINGS, OPERATIONS, RESPONSES, find
+from openai_metering.operations import CALL, CALLS, EMBEDDINGS, OPERATIONS, RESPONSES, SIGHT, find
 
 HOST = "https://api.openai.com"
 AZURE = "https://acme.openai.azure.com"
+
+
+def filled(row):
+    return row.path.replace("{}", "id_1")
 
 
 @pytest.mark.parametrize("row", OPERATIONS, ids=lambda row: row.name)
@@ -36,7 +40,8 @@ AZURE = "https://acme.openai.azure.com"
 )
 def test_a_billable_call_is_found_by_any_spelling_of_its_path(row, url):
     """A call is metered whether a method, `client.post` or an absolute URL makes it, at OpenAI or at Azure."""
-    assert find("POST", url.format(path=row.path, bare=row.path.lstrip("/"))) is row
+    path = filled(row)
+    assert find(row.method, url.format(path=path, bare=path.lstrip("/"))) is row
 
 
 @pytest.mark.parametrize("row", OPERATIONS, ids=lambda row: row.name)
@@ -49,22 +54,23 @@ def test_a_billable_call_is_found_by_any_spelling_of_its_path(row, url):
 )
 def test_a_root_below_a_version_is_found(row, root):
     """Gateways that put `openai` after their own version are called by absolute URL, too."""
-    assert find("POST", root + row.path) is row
+    assert find(row.method, root + filled(row)) is row
 
 
 @pytest.mark.parametrize("row", OPERATIONS, ids=lambda row: row.name)
 @pytest.mark.parametrize("spell", [str.lower, str.upper, str.title])
 def test_the_case_of_the_method_does_not_matter(row, spell):
     """The SDK writes `post`, users of `client.request` write `POST`."""
-    assert find(spell(row.method), row.path) is row
+    assert find(spell(row.method), filled(row)) is row
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "PATCH", "HEAD", ""])
-@pytest.mark.parametrize("row", OPERATIONS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", CALLS, ids=lambda row: row.name)
 def test_only_the_method_that_creates_is_billed(row, method):
-    """Listing and deleting are free of charge."""
-    assert find(method, row.path) is None
-    assert find(method, f"{HOST}/v1{row.path}") is None
+    """Listing, looking and deleting are free of charge."""
+    for url in (filled(row), f"{HOST}/v1{filled(row)}"):
+        found = find(method, url)
+        assert found is None or found.role == SIGHT
 
 
 @pytest.mark.parametrize(
@@ -93,7 +99,8 @@ def test_only_the_method_that_creates_is_billed(row, method):
 )
 def test_ids_and_sub_paths_are_not_the_call_that_creates(prefix, path):
     """Fetching, cancelling or updating a stored answer is not billed again."""
-    assert find("POST", prefix + path) is None
+    found = find("POST", prefix + path)
+    assert found is None or found.role == SIGHT
 
 
 @pytest.mark.parametrize(("path", "row"), [("/responses?x=/embeddings", RESPONSES), ("/files?x=/embeddings", None)])
@@ -109,10 +116,26 @@ def test_no_url_raises(url):
 
 
 def test_rows_say_how_they_are_called_and_read():
-    """Each row has a name and a path of its own; the streams that need `include_usage` are exactly the chat ones."""
+    """Each row has a name and a path of its own; the streams that need `include_usage` are those of completions."""
     assert (
         len({row.name for row in OPERATIONS}) == len({(row.method, row.path) for row in OPERATIONS}) == len(OPERATIONS)
     )
     assert all(row.method == row.method.upper() and row.path.startswith("/") for row in OPERATIONS)
-    assert [row for row in OPERATIONS if row.asks_for_usage] == [CHAT_COMPLETIONS]
+    assert [row.name for row in OPERATIONS if row.asks_for_usage] == ["chat.completions", "completions"]
     assert EMBEDDINGS.observe is None
+
+
+def test_the_sights_of_a_job_are_known_and_not_billed():
+    """What looks at a job is a row of its own that belongs to the job."""
+    for row in CALLS:
+        for method, path in row.job.sights if row.job else ():
+            sight = find(method, path.replace("{}", "id_1"))
+            assert (sight.role, sight.kind) == (SIGHT, row.kind)
+            assert sight.job.sights == row.job.sights
+    assert {row.role for row in CALLS} == {CALL}
+
+
+@pytest.mark.parametrize("path", ["/videos//remix", "/videos/a/b/remix", "/threads/t/runs/r/submit_tool_outputs/x"])
+def test_a_template_takes_exactly_one_segment(path):
+    """A segment that is filled in is never empty and never two."""
+    assert find("POST", path) is None

@@ -9,17 +9,8 @@ import pytest
 from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from openai_metering.usage import (
-    MAX_COUNT,
-    REASONS,
-    Answer,
-    count,
-    observe_chat,
-    observe_response,
-    read_chat,
-    read_embeddings,
-    read_response,
-)
+from openai_metering.readers import observe_chat, observe_response, read_chat, read_embeddings, read_response
+from openai_metering.usage import MAX_COUNT, REASONS, Answer, count
 
 INPUT, OUTPUT = "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from openai_metering.local import wire
+from openai_metering.local import answers, wire
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -84,5 +84,72 @@ def numbered(events: list[Event]) -> list[Event]:
     return events
 
 
-STREAMED: Final = {"chat": chat, "responses": responses}
+def completions(ask: wire.Ask) -> list[Event]:
+    """A stream of legacy completions, in two chunks, with usage in a third where it was asked for."""
+    whole = answers.completion(ask) | {"usage": None}
+    chunks = [whole | {"choices": [whole["choices"][0] | {"finish_reason": end}]} for end in (None, "stop")]
+    if ask.include_usage:
+        chunks.append(whole | {"choices": [], "usage": ask.usage})
+    return [*map(Event, chunks), DONE]
+
+
+def images(ask: wire.Ask) -> list[Event]:
+    """A stream of one image: a partial one, and the completed one with usage."""
+    name = "image_edit" if ask.route.endswith("edits") else "image_generation"
+    image = {"b64_json": answers.IMAGE, "created_at": wire.CREATED, "size": "1024x1024", "quality": "high"}
+    bodies: list[dict[str, Any]] = [
+        {"type": f"{name}.partial_image", **image, "partial_image_index": 0},
+        {"type": f"{name}.completed", **image, "usage": ask.usage},
+    ]
+    return [Event(body, body["type"]) for body in bodies]
+
+
+def transcripts(ask: wire.Ask) -> list[Event]:
+    """A stream of text, with usage at its end."""
+    pieces = wire.pieces(ask)
+    bodies: list[dict[str, Any]] = [{"type": "transcript.text.delta", "delta": piece} for piece in pieces]
+    bodies.append({"type": "transcript.text.done", "text": "".join(pieces), "usage": ask.usage})
+    return [Event(body) for body in bodies]
+
+
+def speech(ask: wire.Ask) -> list[Event]:
+    """Speech as events."""
+    pieces = [Event({"type": "speech.audio.delta", "audio": answers.IMAGE}) for _ in wire.pieces(ask)]
+    return [*pieces, Event({"type": "speech.audio.done"})]
+
+
+def runs(ask: wire.Ask) -> list[Event]:
+    """An assistant's run: its type stands beside the data."""
+    run = answers.run(ask)
+    names = ("created", "queued", "in_progress")
+    events = [Event(run | {"status": name}, f"thread.run.{name}") for name in names]
+    step = {"id": "step_1", "object": "thread.run.step", "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+    events.append(Event(step, "thread.run.step.completed"))
+    return [*events, Event(run | {"status": "completed", "usage": ask.usage}, "thread.run.completed"), DONE]
+
+
+def agents(ask: wire.Ask) -> list[Event]:
+    """An agent's session with one turn."""
+    session = answers.session(ask)
+    turn = {"id": "turn_1", "session_id": session["id"], "status": "completed"}
+    at = {"session_id": session["id"], "turn_id": "turn_1"}
+    bodies: list[dict[str, Any]] = [
+        {"type": "agent.session.created", "session": session},
+        {"type": "agent.session.turn.created", **at, "turn": turn | {"status": "queued"}},
+        {"type": "agent.session.turn.completed", **at, "turn": turn, "usage": ask.usage},
+        {"type": "agent.session.idle", "session_id": session["id"]},
+    ]
+    return [Event(body | {"event_id": f"e_{place}"}) for place, body in enumerate(bodies)]
+
+
+STREAMED: Final = {
+    "chat": chat,
+    "responses": responses,
+    "completions": completions,
+    "images": images,
+    "transcripts": transcripts,
+    "speech": speech,
+    "runs": runs,
+    "agents": agents,
+}
 """The stream of each endpoint that has one."""

@@ -18,6 +18,15 @@ _ROUTE: Final = re.compile(
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
+# A field of a form; files have a name of their own and are passed by.
+_FIELD: Final = re.compile(rb'name="([^";\r\n]+)"\r\n(?:[^\r\n]+\r\n)*\r\n(.*?)\r\n--', re.DOTALL)
+
+
+def _form(body: bytes) -> dict[str, Any]:
+    """The fields of a multipart form, none where the body is no form."""
+    return {name.decode(): value.decode("utf-8", "replace") for name, value in _FIELD.findall(body)}
+
+
 class Place(NamedTuple):
     """Where a request is addressed to."""
 
@@ -49,7 +58,8 @@ class Exchange:
             self.payload: Any = json.loads(body) if body else None
         except ValueError:
             self.payload = None
-        self.stream = isinstance(self.payload, dict) and self.payload.get("stream") is True
+        self.fields: dict[str, Any] = self.payload if isinstance(self.payload, dict) else _form(body)
+        self.stream = self.fields.get("stream") in (True, "true") or self.fields.get("stream_format") == "sse"
         self.n = 0
         self.status = 0
         self.usage: dict[str, Any] | None = None

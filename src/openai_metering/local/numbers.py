@@ -53,3 +53,38 @@ def embedding_usage(n: int) -> Usage:
     """Return what embedding request number ``n`` used."""
     prompt = 1000 + n * 7
     return {"prompt_tokens": prompt, "total_tokens": prompt}
+
+
+def image_usage(n: int) -> Usage:
+    """Return what image request number ``n`` used."""
+    text, image, drawn = 20 + n, 5 + n * 2, 1000 + n * 3
+    return {
+        "input_tokens": text + image,
+        "input_tokens_details": {"text_tokens": text, "image_tokens": image},
+        "output_tokens": drawn,
+        "output_tokens_details": {"text_tokens": n % 4, "image_tokens": drawn - n % 4},
+        "total_tokens": text + image + drawn,
+    }
+
+
+def audio_usage(n: int) -> Usage:
+    """Return what transcription number ``n`` used, by a model that is billed by the token."""
+    text, audio, written = n % 7, 1000 + n * 7, 100 + n * 3
+    return {
+        "type": "tokens",
+        "input_tokens": text + audio,
+        "input_token_details": {"text_tokens": text, "audio_tokens": audio},
+        "output_tokens": written,
+        "total_tokens": text + audio + written,
+    }
+
+
+def seconds_usage(n: int) -> Usage:
+    """Return what transcription number ``n`` used, by a model that is billed by the second."""
+    return {"type": "duration", "seconds": n + 0.5}
+
+
+def run_usage(n: int) -> Usage:
+    """Return what an assistant's run number ``n`` used."""
+    prompt, completion = 1000 + n * 7, 100 + n * 3
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}

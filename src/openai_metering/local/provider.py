@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from openai_metering.local import wire
+from openai_metering.local import answers, wire
 from openai_metering.local.background import BackgroundServer, run_until_told
 from openai_metering.local.events import STREAMED, Event, sent_usage
 from openai_metering.local.exchange import Exchange
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-BILLED: Final = {"/chat/completions": "chat", "/responses": "responses", "/embeddings": "embeddings"}
 STORED: Final = 1000  # responses that can be retrieved
 POLLS: Final = 2  # retrievals of a background response before it is complete
 HELD_AFTER: Final = 2  # events
@@ -160,14 +159,14 @@ class ProviderStandIn(BackgroundServer):
         refusal = scenario.refuse(Incoming(exchange.headers, exchange.body, exchange.payload, self._attempts))
         if refusal is not None:
             return exchange.whole(wire.error(refusal.status, refusal.text), refusal.status, dict(refusal.headers))
-        kind = BILLED.get(exchange.place.route) if exchange.request.method == "POST" else None
+        kind = answers.kind_of(exchange.place.route) if exchange.request.method == "POST" else None
         if kind is None:
             return await self._free(exchange)
         return await self._billed(exchange, kind, scenario)
 
     async def _billed(self, exchange: Exchange, kind: str, scenario: Scenario) -> web.StreamResponse:
         exchange.n = n = next(self._numbers)
-        payload: dict[str, Any] = exchange.payload  # strictness has seen to it
+        payload = exchange.fields
         ask = wire.Ask(
             n=n,
             kind=kind,
@@ -175,8 +174,9 @@ class ProviderStandIn(BackgroundServer):
             model=served_model(str(payload.get("model") or exchange.place.deployment or "gpt-4o")),
             chunks=int(exchange.headers.get("x-standin-chunks", wire.DEFAULT_CHUNKS)),
             text=scenario.text,
-            usage=scenario.usage(wire.usage_of(kind, n)),
+            route=exchange.place.route,
         )
+        ask.usage = scenario.usage(wire.USAGE[kind](n) if kind in wire.USAGE else answers.usage_of(ask))
         exchange.response_id, exchange.model = ask.response_id, ask.model
         background = kind == "responses" and bool(payload.get("background"))
         if kind == "responses":
@@ -185,10 +185,13 @@ class ProviderStandIn(BackgroundServer):
                 self._stored.popitem(last=False)
         if scenario.wire is Wire.TIMEOUT:
             return await self._never(exchange)
+        if background and not exchange.stream:
+            return exchange.whole(wire.response(ask, "queued"))
         if exchange.stream and kind in STREAMED and scenario.wire is not Wire.NOT_JSON:
             return await self._streamed(exchange, stream_events(scenario, ask, STREAMED[kind]))
-        if background:
-            return exchange.whole(wire.response(ask, "queued"))
+        raw = answers.raw(ask)
+        if raw is not None:
+            return exchange.raw(raw.body, raw.content_type, status=raw.status)
         return await self._plain(exchange, plain_body(scenario, ask))
 
     async def _free(self, exchange: Exchange) -> web.StreamResponse:

@@ -7,7 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from openai_metering.local import wire
+from openai_metering.local import answers, wire
 from openai_metering.local.events import DONE, Event, numbered
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ SCENARIOS: Final = {row.name: row for row in (Scenario(""), *_ROWS)}
 # -- Building --------------------------------------------------------------------------------------------------------
 def plain_body(scenario: Scenario, ask: Ask) -> dict[str, Any]:
     """Build a plain answer in a scenario."""
-    body: dict[str, Any] = wire.PLAIN[ask.kind](ask)
+    body: dict[str, Any] = answers.PLAIN[ask.kind](ask)
     scenario.plain(ask, body)
     if ask.usage is MISSING:
         body.pop("usage", None)

@@ -27,7 +27,7 @@ class Ask:
 
     n: int
     kind: str
-    """``chat``, ``responses`` or ``embeddings``."""
+    """A key of ``answers.PLAIN``."""
     payload: dict[str, Any]
     model: str
     chunks: int = DEFAULT_CHUNKS
@@ -35,6 +35,8 @@ class Ask:
     """A text of its own in place of the usual one."""
     usage: Any = None
     """What is sent as usage."""
+    route: str = ""
+    """The path below the API's root."""
 
     @property
     def response_id(self) -> str:
@@ -48,9 +50,12 @@ class Ask:
         return isinstance(options, dict) and bool(options.get("include_usage"))
 
 
+USAGE: Final = {"chat": chat_usage, "responses": response_usage, "embeddings": embedding_usage}
+
+
 def usage_of(kind: str, n: int) -> Usage:
     """Return the usage of billable request number ``n`` in the shape of its endpoint."""
-    return {"chat": chat_usage, "responses": response_usage, "embeddings": embedding_usage}[kind](n)
+    return USAGE[kind](n)
 
 
 # -- Text ------------------------------------------------------------------------------------------------------------

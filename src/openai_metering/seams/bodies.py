@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -35,17 +36,17 @@ _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*(?=[^\sn])')
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
 _MODEL: Final = re.compile(rb'"model"\s*:\s*"([^"\\]{1,256})"')
-_RESPONSE_EVENT: Final = re.compile(
-    rb'"type"\s*:\s*"(?:error|response\.(?:created|queued|completed|incomplete|failed|cancelled))"'
-)
+EVENTS: Final = "text/event-stream"
 
 
 def read_body(call: Call, body: bytes, content_type: str) -> None:
     """Read a whole answer from its bytes and complete the call."""
-    if content_type.startswith("text/event-stream"):
+    if content_type.startswith(EVENTS):
         reader = EventReader(call)
         reader.feed(body)
         reader.flush()
+    elif call.operation.binary:
+        call.read(None)
     else:
         _read_json(call, body)
     call.complete()
@@ -57,10 +58,14 @@ def read_spent(call: Call, response: Any) -> None:
         body = response.content
     except Exception:  # not read: a stream
         return
-    _read_json(call, body)
+    if not call.operation.binary:
+        _read_json(call, body)
 
 
 def _read_json(call: Call, body: bytes) -> None:
+    if not body:
+        call.read(None)
+        return
     try:
         if len(body) <= MAX_BODY:
             call.read(json.loads(body))
@@ -128,14 +133,16 @@ class EventReader:
         try:
             if not self._speaks(event):
                 return False
-            data = b"\n".join(line[5:].lstrip(b" ") for line in event.splitlines() if line.startswith(b"data:"))
+            lines = event.splitlines()
+            data = b"\n".join(line[5:].lstrip(b" ") for line in lines if line.startswith(b"data:"))
             if data.startswith(b"[DONE]"):
                 call.complete()  # where the SDK stops reading, too: it never gets to the end of the body
                 return False
             chunk = json.loads(data) if data else None
             if isinstance(chunk, dict):
                 finished = call.answer.finished
-                self._read(chunk)
+                name = next((line[6:].strip() for line in lines if line.startswith(b"event:")), b"")
+                self._read({"event": name.decode(), "data": chunk} if name.startswith(b"thread.") else chunk)
                 return call.hide_usage and is_extra(
                     chunk.get("usage"), chunk.get("choices"), has_key="usage" in chunk, finished=finished
                 )
@@ -159,12 +166,36 @@ class EventReader:
 
     def _speaks(self, event: bytes) -> bool:
         """Whether an event says something: the first one, one with usage, an end or an error."""
-        answer = self._call.answer
-        if answer.model is None or answer.finished or b'"error"' in event or b"[DONE]" in event:
+        if b'"error"' in event or b"[DONE]" in event:
             return True
-        if self._call.operation.asks_for_usage:
-            return _USAGE.search(event) is not None or _FINISH.search(event) is not None
-        return _RESPONSE_EVENT.search(event) is not None
+        operation = self._call.operation
+        if operation.events:
+            return _naming(operation.events).search(event) is not None
+        answer = self._call.answer
+        if answer.model is None or answer.finished:
+            return True
+        return _USAGE.search(event) is not None or _FINISH.search(event) is not None
+
+
+@functools.cache
+def _naming(events: frozenset[str]) -> re.Pattern[bytes]:
+    """Finds an event of one of these types, told within its data or, as assistants do, beside it."""
+    names = "|".join(re.escape(event) for event in sorted(events))
+    return re.compile(rf'(?:"type"\s*:\s*"(?:{names})"|^event:\s*(?:{names})\s*$)'.encode(), re.MULTILINE)
+
+
+class _Unread:
+    """A body that is never looked into, nor kept."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def feed(self, piece: bytes) -> bytes:
+        return piece
+
+    def flush(self) -> bytes:
+        self._call.read(None)
+        return b""
 
 
 class _JsonReader:
@@ -205,7 +236,9 @@ class BodyObserver:
 
     def __init__(self, call: Call, *, events: bool) -> None:
         self._call = call
-        self._reader: EventReader | _JsonReader = EventReader(call) if events else _JsonReader(call)
+        self._reader: EventReader | _JsonReader | _Unread = (
+            EventReader(call) if events else _Unread(call) if call.operation.binary else _JsonReader(call)
+        )
         self._holds_back = events and call.hide_usage
         self._seen = False
         self.raw_ended = False

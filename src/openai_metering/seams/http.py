@@ -12,11 +12,10 @@ from opentelemetry import context, trace
 from openai_metering import errors, operations
 from openai_metering.attribution import EMPTY, resolve
 from openai_metering.call import Call, drain
-from openai_metering.finished import Request
-from openai_metering.masking import mask
 from openai_metering.scope import current_attribution
 from openai_metering.seams import bodies, carrier as carriers, streams
 from openai_metering.seams.failures import classify, refuses_stream_options
+from openai_metering.seams.requests import body_of, read_request
 from openai_metering.seams.servers import server_of
 from openai_metering.usage import count, part, text
 
@@ -245,15 +244,18 @@ def _begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[
             return None
         options = args[1] if len(args) > 1 else kwargs["options"]
         operation = operations.find(options.method, options.url)
-        if operation is None or not signals.listening():
+        # A sight of a job is in the table, and left alone until the calls that start jobs wait for their end.
+        if operation is None or operation.role != operations.CALL or not signals.listening():
             return None
         drain()
         carrier = carriers.find(options.headers)
         keyword, scope = (EMPTY, current_attribution()) if carrier is None else (carrier.keyword, carrier.scope)
-        call = Call(
-            signals, operation, server_of(client), _read_request(options), resolve(keyword, scope, metering.default)
-        )
+        body = body_of(options)
+        request = read_request(operation, body, client, options.headers)
+        call = Call(signals, operation, server_of(client), request, resolve(keyword, scope, metering.default))
         try:
+            if operation.estimate is not None:
+                call.estimate = operation.estimate(body)
             ours = copy.copy(options)
             ours.headers = carriers.put(options.headers, carriers.carrier_class()(call=call))
             sending = _Sending(metering, call, args, kwargs, ours)
@@ -270,23 +272,6 @@ def _begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[
     except Exception as error:
         errors.swallow("begin", error)
         return None
-
-
-def _read_request(options: Any) -> Request:
-    body = options.json_data
-    if not isinstance(body, Mapping):
-        return Request()
-    extra = options.extra_json
-    if extra:
-        body = {**body, **extra}
-    model = text(body.get("model"))
-    limit = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
-    return Request(
-        model if model is None else mask(model),
-        body.get("stream") is True,
-        text(body.get("service_tier")),
-        count(limit),
-    )
 
 
 def _may_ask(metering: Metering, call: Call) -> bool:
@@ -356,7 +341,7 @@ def _observe(call: Call, result: Any, kwargs: dict[str, Any]) -> None:
         response = kwargs["response"]
         if kwargs.get("stream") and hasattr(result, "_iterator"):
             streams.observe_stream(result, response, call)
-        elif part(result, "usage") is not None:
+        elif _is_read(result):
             call.read(result)
             call.complete()
         else:
@@ -368,13 +353,22 @@ def _observe(call: Call, result: Any, kwargs: dict[str, Any]) -> None:
             streams.hide_in(result)
 
 
+def _is_read(result: Any) -> bool:
+    """Whether an answer is an object that says all there is: the SDK's own models keep what they do not know."""
+    if part(result, "usage") is not None:
+        return True
+    kind = type(result)
+    return kind.__module__.startswith("openai.") and (hasattr(kind, "model_fields") or hasattr(kind, "__fields__"))
+
+
 def _observe_bytes(call: Call, response: Any, kwargs: dict[str, Any]) -> None:
     """Read an answer that comes as bytes: at once where they are there, else as the caller reads them."""
     content_type = response.headers.get("content-type", "")
     try:
         body = response.content
     except Exception:  # the HTTP library's own: nobody has read the body yet
-        events = bool(kwargs.get("stream")) or content_type.startswith("text/event-stream")
+        binary = call.operation.binary and not content_type.startswith(bodies.EVENTS)
+        events = not binary and (bool(kwargs.get("stream")) or content_type.startswith(bodies.EVENTS))
         bodies.observe_body(response, call, events=events)
         if call.hide_usage:
             streams.hide_in_parsed(kwargs["options"])

@@ -53,6 +53,13 @@ def at_start(operation: Operation, server: Server, request: Request, resolved: R
         attributes[c.REQUEST_MAX_TOKENS] = request.max_tokens
     if request.service_tier is not None and request.service_tier != "auto":
         attributes[c.OPENAI_REQUEST_SERVICE_TIER] = request.service_tier
+    if request.choices is not None:
+        attributes[c.REQUEST_CHOICE_COUNT] = request.choices
+    if request.organization is not None:
+        attributes[c.REQUEST_ORGANIZATION] = request.organization
+    if request.project is not None:
+        attributes[c.REQUEST_PROJECT] = request.project
+    attributes.update(request.facts)
     if operation.api_type is not None:
         attributes[c.OPENAI_API_TYPE] = operation.api_type
     attributes.update(who(resolved))
@@ -67,6 +74,10 @@ def at_end(finished: FinishedCall) -> Attributes:
     if usage.reason is not None:
         attributes[c.USAGE_REASON] = usage.reason
     attributes.update(usage.counts)
+    if answer.raw is not None:
+        attributes[c.USAGE_RAW] = answer.raw
+    if answer.facts is not None:
+        attributes.update(answer.facts)
     if answer.response_id is not None:
         attributes[c.RESPONSE_ID] = answer.response_id
     if answer.model is not None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from openai_metering.finished import FinishedCall, Request, Server
     from openai_metering.operations import Operation
     from openai_metering.settings import Settings
+    from openai_metering.usage import Number
 
 DURATION_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 
@@ -35,11 +36,33 @@ _COUNTERS: Final = (
         c.INPUT_TOKENS,
         ((c.TEXT_INPUT_TOKENS, "text"), (c.IMAGE_INPUT_TOKENS, "image"), (c.AUDIO_INPUT_TOKENS, "audio")),
     ),
-    (c.METRIC_OUTPUT_TOKENS, c.OUTPUT_TOKENS, ((c.TEXT_OUTPUT_TOKENS, "text"), (c.AUDIO_OUTPUT_TOKENS, "audio"))),
+    (
+        c.METRIC_OUTPUT_TOKENS,
+        c.OUTPUT_TOKENS,
+        ((c.TEXT_OUTPUT_TOKENS, "text"), (c.IMAGE_OUTPUT_TOKENS, "image"), (c.AUDIO_OUTPUT_TOKENS, "audio")),
+    ),
     (c.METRIC_CACHE_READ, c.CACHE_READ_INPUT_TOKENS, ()),
     (c.METRIC_CACHE_WRITE, c.CACHE_WRITE_INPUT_TOKENS, ()),
     (c.METRIC_REASONING, c.REASONING_OUTPUT_TOKENS, ()),
 )
+
+# What is billed by another unit than tokens, or as tokens of another model than the call's own, with its unit.
+_UNITS: Final = {
+    c.IMAGES: "images",
+    c.SECONDS: "seconds",
+    c.CHARACTERS: "characters",
+    c.WEB_SEARCHES: "web_searches",
+    c.SEARCHES: "searches",
+    c.CONTAINERS: "containers",
+    c.INVOCATIONS: "invocations",
+    c.BATCH_REQUESTS: "batch_requests",
+    c.TRAINED_TOKENS: "trained_tokens",
+    c.GRADER_TOKENS: "grader_tokens",
+    c.IMAGE_GEN_INPUT_TOKENS: "image_gen_input_tokens",
+    c.IMAGE_GEN_OUTPUT_TOKENS: "image_gen_output_tokens",
+    c.SVG_INPUT_TOKENS: "svg_input_tokens",
+    c.SVG_OUTPUT_TOKENS: "svg_output_tokens",
+}
 
 
 MAX_PENDING: Final = 1024
@@ -70,6 +93,7 @@ class Metrics:
         self._counters = [
             (meter.create_counter(name, "{token}", "Tokens used."), total, splits) for name, total, splits in _COUNTERS
         ]
+        self._units = meter.create_counter(c.METRIC_UNITS, "1", "Units used that are not tokens of the call's model.")
         self._calls = meter.create_counter(c.METRIC_CALLS, "{call}", "Billable calls.")
         self._errors = meter.create_counter(c.METRIC_ERRORS, "{error}", "Errors of openai-metering itself, swallowed.")
         errors.listeners.append(self._swallowed)
@@ -77,7 +101,7 @@ class Metrics:
         meter.create_observable_gauge(
             c.METRIC_OPEN_CALLS, [_collected], "{call}", "Calls whose answer is still being read."
         )
-        self._pending: dict[tuple[Any, _Attributes], int] = {}
+        self._pending: dict[tuple[Any, _Attributes], Number] = {}
         self._lock = threading.Lock()
         _live.add(self)
 
@@ -105,7 +129,9 @@ class Metrics:
             common if finished.error_type is None else {**common, c.ERROR_TYPE: finished.error_type},
         )
         counts = finished.usage.counts
-        additions = [((self._calls, _calls(operation.name, finished.outcome, finished.usage.status, finished.who)), 1)]
+        additions: list[tuple[tuple[Any, _Attributes], Number]] = [
+            ((self._calls, _calls(operation.name, finished.outcome, finished.usage.status, finished.who)), 1)
+        ]
         if finished.usage.status == "reported":
             for counter, total, splits in self._counters:
                 amount = counts.get(total)
@@ -115,6 +141,12 @@ class Metrics:
                         continue
                     for modality, part in _by_modality(counts, amount, splits):
                         additions.append(((counter, _with_modality(common, modality)), part))
+        if finished.usage.status == "reported" or finished.usage.reason == "from_request":
+            additions += [
+                ((self._units, _with_unit(common, _UNITS[name])), counts[name])
+                for name in counts.keys() & _UNITS.keys()
+                if counts[name]
+            ]
         with self._lock:
             pending = self._pending
             for key, amount in additions:
@@ -164,8 +196,8 @@ def _collected(options: Any) -> list[Observation]:
 
 
 def _by_modality(
-    counts: Mapping[str, int], total: int, splits: tuple[tuple[str, str], ...]
-) -> Iterator[tuple[str, int]]:
+    counts: Mapping[str, Number], total: Number, splits: tuple[tuple[str, str], ...]
+) -> Iterator[tuple[str, Number]]:
     rest = total
     for attribute, modality in splits:
         part = min(counts.get(attribute, 0), rest)
@@ -216,6 +248,11 @@ def _common(
 @functools.lru_cache(maxsize=4096)
 def _with_modality(common: _Attributes, modality: str) -> _Attributes:
     return _Attributes({**common, c.TOKEN_MODALITY: modality})
+
+
+@functools.lru_cache(maxsize=4096)
+def _with_unit(common: _Attributes, unit: str) -> _Attributes:
+    return _Attributes({**common, c.UNIT: unit})
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,0 +1,70 @@
+"""What a request asks for, as far as it is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from openai_metering.finished import Request
+from openai_metering.masking import mask
+from openai_metering.usage import count, part, text
+
+if TYPE_CHECKING:
+    from openai_metering.operations import Operation
+
+
+def body_of(options: Any) -> Mapping[str, Any]:
+    """The body that will be sent, beside files too; ``extra_body`` is laid over it, as the SDK does later."""
+    body = options.json_data
+    if not isinstance(body, Mapping):
+        body = {}
+    extra = options.extra_json
+    return {**body, **extra} if isinstance(extra, Mapping) and extra else body
+
+
+def read_request(operation: Operation, body: Mapping[str, Any], client: Any, headers: Any) -> Request:
+    """Read what a request asks for.
+
+    Args:
+        operation: the request's row.
+        body: what will be sent.
+        client: the SDK's client.
+        headers: those of this request alone.
+    """
+    model = text(body.get("model"))
+    limit = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
+    choices = body.get("n")
+    return Request(
+        model if model is None else mask(model),
+        body.get("stream") is True,
+        text(body.get("service_tier")),
+        count(limit),
+        None if choices is None or choices == 1 else count(choices),
+        _account(client, headers, "organization"),
+        _account(client, headers, "project"),
+        _facts(body, operation.facts) if operation.facts else (),
+    )
+
+
+def _facts(body: Mapping[str, Any], rows: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    found = []
+    for path, attribute in rows:
+        value: Any = body
+        for name in path.split("."):
+            value = part(value, name)
+        if (given := text(value)) is not None:
+            found.append((attribute, mask(given)))
+    return tuple(found)
+
+
+def _account(client: Any, headers: Any, name: str) -> str | None:
+    """The provider's organization or project: of the request, of the client's own headers, of the client."""
+    for given in (headers, getattr(client, "_custom_headers", None)):
+        if given and isinstance(given, Mapping):
+            wanted = f"openai-{name}"
+            for header, value in given.items():
+                if isinstance(header, str) and header.lower() == wanted:
+                    named = text(value)  # the SDK's own sentinel where the caller leaves it out
+                    return None if named is None else mask(named)
+    named = text(getattr(client, name, None))
+    return None if named is None else mask(named)

@@ -1,0 +1,83 @@
+"""Nothing that the installed SDK can send is forgotten: each request is in a row, or in the list of free ones."""
+
+from __future__ import annotations
+
+import inventory
+import openai
+import pytest
+
+from openai_metering.free import FREE
+from openai_metering.operations import CALLS, find
+
+METHODS = inventory.methods()
+REQUESTS = sorted({request for method in METHODS for request in method.requests})
+NEWEST = hasattr(openai.OpenAI, "decisions")
+
+# By the resource that has it. They never pass an HTTP client: their events are metered at the connection.
+WEBSOCKETS = {
+    "beta.realtime.realtime.Realtime.connect",
+    "beta.responses.responses.Responses.connect",
+    "live.forks.Forks.connect",
+    "live.live.Live.connect",
+    "live.sideband.Sideband.connect",
+    "realtime.realtime.Realtime.connect",
+    "realtime.translations.translations.Translations.connect",
+    "responses.responses.Responses.connect",
+}
+
+
+def in_a_row(method: str, path: str) -> bool:
+    return find(method, path.replace("{}", "x")) is not None
+
+
+def test_every_request_is_found_in_the_source():
+    """The inventory sees each place where a resource names a verb, so that none is hidden from it."""
+    assert len(METHODS) > 300
+    assert sum(method.sends for method in METHODS) == inventory.sends()
+
+
+@pytest.mark.parametrize(("method", "path"), REQUESTS, ids=[" ".join(request) for request in REQUESTS])
+def test_every_request_is_metered_or_free_for_a_reason(method, path):
+    """What a new SDK can send shows up here: it gets a row in `operations.py` or a reason in `free.py`."""
+    is_free = any(free.matches(method, path) for free in FREE)
+    assert in_a_row(method, path) or is_free, f"{method} {path} is new: can it cost money?"
+
+
+def test_no_entry_hides_what_is_yet_to_come():
+    """What creates something is free by its own path; only administration is free as a whole."""
+    whole = {free.path for free in FREE if free.path.endswith("**") and "POST" in free.methods}
+    assert whole == {
+        "/organization/**",
+        "/projects/**",
+        "/webhook_endpoints/**",
+        "/fine_tuning/checkpoints/{}/permissions/**",
+    }
+
+
+def test_the_synchronous_and_the_asynchronous_twin_send_the_same():
+    """What is metered does not depend on how it is waited for."""
+    sync = {(one.owner, one.name): one.requests for one in METHODS if not one.asynchronous and one.public}
+    twin = {(one.owner, one.name): one.requests for one in METHODS if one.asynchronous and one.public}
+    assert sync == twin
+
+
+def test_every_websocket_is_known():
+    """A method that opens a websocket sends no HTTP request, so that it is listed apart."""
+    found = {f"{one.owner}.{one.name}" for one in METHODS if one.websocket}
+    assert found == WEBSOCKETS if NEWEST else found <= WEBSOCKETS
+    assert not any(one.requests for one in METHODS if one.websocket)
+
+
+@pytest.mark.skipif(not NEWEST, reason="an older SDK lacks what newer ones have")
+@pytest.mark.parametrize("free", FREE, ids=lambda free: f"{free.methods} {free.path}")
+def test_every_free_entry_is_about_something(free):
+    """The list holds no entry that the SDK does not have, and each says why."""
+    assert any(free.matches(*request) and not in_a_row(*request) for request in REQUESTS)
+    assert free.reason
+
+
+@pytest.mark.skipif(not NEWEST, reason="an older SDK lacks what newer ones have")
+@pytest.mark.parametrize("row", CALLS, ids=lambda row: row.name)
+def test_every_row_is_about_something(row):
+    """The table holds no row that the SDK does not have."""
+    assert (row.method, row.path) in REQUESTS
