@@ -29,6 +29,7 @@ class Operation:
         observe: reads one event of a streamed answer; ``None`` where there is no such form.
         api_type: ``openai.api.type`` where the convention has a value.
         asks_for_usage: whether a stream carries usage only with ``stream_options.include_usage``.
+        billed: ``False`` for what only groups billed calls, such as a session: a span, and neither record nor metrics.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Operation:
     observe: Reader | None = None
     api_type: str | None = None
     asks_for_usage: bool = False
+    billed: bool = True
 
 
 CHAT_COMPLETIONS: Final = Operation(

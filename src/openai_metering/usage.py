@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    Number = int | float
+
 REPORTED: Final = "reported"
 ESTIMATED: Final = "estimated"
 UNKNOWN: Final = "unknown"
@@ -41,20 +43,20 @@ class Usage:
     Args:
         status: ``reported``, ``estimated``, ``unknown`` or ``not_billed``.
         reason: one of ``REASONS`` where the status is not ``reported``.
-        counts: whole numbers by attribute name, e.g. ``gen_ai.usage.input_tokens``. Totals are inclusive: cached
-            tokens are part of the input, reasoning tokens part of the output.
+        counts: numbers by attribute name, e.g. ``gen_ai.usage.input_tokens``; whole ones, but for seconds. Totals are
+            inclusive: cached tokens are part of the input, reasoning tokens part of the output.
     """
 
     status: str
     reason: str | None = None
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, Number] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Answer:
     """What an answer has said so far; readers fill it in, from one body or from chunk after chunk."""
 
-    counts: dict[str, int] | None = None
+    counts: dict[str, Number] | None = None
     invalid: bool = False
     response_id: str | None = None
     model: str | None = None
@@ -67,6 +69,8 @@ class Answer:
     """A streamed answer has begun; where nothing says that it finished either, it was cut."""
     failed: str | None = None
     """The code of an error that the provider reported within its answer."""
+    unconfirmed: dict[str, Number] | None = None
+    """Running totals that become usage only when the provider confirms them at the end."""
     deferred: bool = False
 
 
@@ -164,7 +168,7 @@ def read_usage(answer: Answer, usage: Any, shape: Shape) -> None:
     """
     if usage is None:
         return
-    counts: dict[str, int] = {}
+    counts: dict[str, Number] = {}
     for name, attribute in shape.totals:
         value = part(usage, name)
         if value is None:
@@ -188,7 +192,7 @@ def read_usage(answer: Answer, usage: Any, shape: Shape) -> None:
     answer.invalid = False
 
 
-def _read_details(counts: dict[str, int], details: Any, rows: Iterable[tuple[str, str]]) -> None:
+def _read_details(counts: dict[str, Number], details: Any, rows: Iterable[tuple[str, str]]) -> None:
     for name, attribute in rows:
         value = part(details, name)
         if value is not None:

@@ -22,7 +22,7 @@ CORE = [name for name in FILES if not name.startswith(("cli.", "local."))]
 # their own around the package.
 ROOMS = (
     ("errors", "masking", "usage", "version", "settings"),
-    ("attribution", "operations", "finished", "ledger"),
+    ("attribution", "operations", "realtime", "finished", "ledger"),
     ("scope",),
     ("signals",),
     ("call", "deferred"),
@@ -36,6 +36,7 @@ VALUES = {
     "attribution": {"errors", "masking"},
     "scope": {"errors", "attribution"},
     "operations": {"usage"},
+    "realtime": {"operations", "usage"},
     "usage": set(),
     "masking": set(),
     "settings": set(),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from openai_metering.finished import FinishedCall, Request, Server
     from openai_metering.operations import Operation
     from openai_metering.settings import Settings
+    from openai_metering.usage import Number
 
 DURATION_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 
@@ -33,7 +34,15 @@ _COUNTERS: Final = (
         ((c.TEXT_INPUT_TOKENS, "text"), (c.IMAGE_INPUT_TOKENS, "image"), (c.AUDIO_INPUT_TOKENS, "audio")),
     ),
     (c.METRIC_OUTPUT_TOKENS, c.OUTPUT_TOKENS, ((c.TEXT_OUTPUT_TOKENS, "text"), (c.AUDIO_OUTPUT_TOKENS, "audio"))),
-    (c.METRIC_CACHE_READ, c.CACHE_READ_INPUT_TOKENS, ()),
+    (
+        c.METRIC_CACHE_READ,
+        c.CACHE_READ_INPUT_TOKENS,
+        (
+            (c.TEXT_CACHE_READ_INPUT_TOKENS, "text"),
+            (c.IMAGE_CACHE_READ_INPUT_TOKENS, "image"),
+            (c.AUDIO_CACHE_READ_INPUT_TOKENS, "audio"),
+        ),
+    ),
     (c.METRIC_CACHE_WRITE, c.CACHE_WRITE_INPUT_TOKENS, ()),
     (c.METRIC_REASONING, c.REASONING_OUTPUT_TOKENS, ()),
 )
@@ -101,8 +110,8 @@ class Metrics:
 
 
 def _by_modality(
-    counts: Mapping[str, int], total: int, splits: tuple[tuple[str, str], ...]
-) -> Iterator[tuple[str, int]]:
+    counts: Mapping[str, Number], total: Number, splits: tuple[tuple[str, str], ...]
+) -> Iterator[tuple[str, Number]]:
     rest = total
     for attribute, modality in splits:
         part = min(counts.get(attribute, 0), rest)
