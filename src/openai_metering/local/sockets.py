@@ -213,6 +213,9 @@ class SocketStandIn:
             error = {"type": "invalid_request_error", "code": "bad", "message": "no", "event_id": event.get("event_id")}
             await connection.send(type="error", event_id=self._id("event"), error=error)
             return
+        if scenario == "vanish":
+            await self._leave(connection, "cut")
+            return
         connection.repeats = scenario == "repeat"
         response = self._response(metadata or None)
         await connection.send(type="response.created", event_id=self._id("event"), response=response)
@@ -285,6 +288,9 @@ class SocketStandIn:
         if scenario == "refused":
             error = {"type": "invalid_request_error", "code": "previous_response_not_found", "message": "no"}
             await connection.send(type="error", status=400, error=error, **lane)
+            return
+        if scenario == "vanish":
+            await self._leave(connection, "cut")
             return
         connection.repeats = scenario == "repeat"
         response = self._responses_object(event)

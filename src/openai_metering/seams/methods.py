@@ -82,7 +82,7 @@ def _lost(connection: Any, error: BaseException) -> None:
         if getattr(connection, "_on_reconnecting", None) is None:
             session.cut(error)
         else:
-            session.lost = error
+            session.broke_off(error)
     except Exception as own:
         errors.swallow("lost", own)
 
@@ -241,6 +241,9 @@ def _noted(connection: Any, event: Any, stream_id: str | None = None) -> Callabl
 def _noted_raw(connection: Any, data: Any) -> Callable[[], None] | None:
     if not isinstance(data, (str, bytes)):
         return None
+    start: Any = data[:128]
+    if ('.append"' if isinstance(data, str) else b'.append"') in start:
+        return None  # a piece of audio: the most frequent message, and the longest
     head: Any = data[:MAX_RAW]
     if not any((kind if isinstance(data, str) else kind.encode()) in head for kind in _STARTS):
         return None

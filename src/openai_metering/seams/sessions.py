@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from openai_metering.attribution import resolve
 from openai_metering.call import Call, abandon, drain, watch
 from openai_metering.finished import COMPLETED, DROPPED, FAILED, STOPPED, Request
+from openai_metering.masking import mask
 from openai_metering.realtime import LIVE_DECISION, TRANSCRIPTION
 from openai_metering.seams.failures import qualified_name
 from openai_metering.seams.seen import Seen, shared
@@ -82,7 +83,8 @@ class Session:
     def send(self, event: Any, scope: Attribution, stream_id: str | None = None) -> Sent | None:
         """Note what a message will start. Returns it, so that it can be taken back."""
         if part(event, "type") == "session.start":
-            self._asked = text(part(part(event, "session"), "model")) or self._asked
+            model = text(part(part(event, "session"), "model"))
+            self._asked = self._asked if model is None else mask(model)
             return None
         message = sent(event, scope, stream_id)
         if message is not None:
@@ -93,6 +95,11 @@ class Session:
         """The message was not sent after all."""
         with contextlib.suppress(ValueError):
             self._sent.remove(message)
+
+    def broke_off(self, error: BaseException) -> None:
+        """The connection broke off, and the SDK may make it again: what it had sent is answered by nobody."""
+        self.lost = error
+        self._sent.clear()
 
     def _started_by(self, event: Any, response: Any) -> Sent | None:
         """Return the message that had a response started, ``None`` where the server started it by itself.

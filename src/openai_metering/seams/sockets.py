@@ -60,6 +60,22 @@ def connect(
     return manager
 
 
+def patch_loaded(name: str, patches: Patches, metering: Metering) -> None:
+    """Patch a module whose import is complete, for a `connect` that somebody has taken from it before.
+
+    Args:
+        name: of a module of the SDK that opens websockets.
+        patches: remembers what was replaced.
+        metering: what stands behind the wrappers.
+    """
+    module = sys.modules.get(name)
+    if metering.signals is not None and module is not None and not getattr(module.__spec__, "_initializing", False):
+        try:
+            _patch_module(module, patches, metering)
+        except Exception as error:
+            errors.swallow("connect", error)
+
+
 def patch_lanes(module: Any, patches: Patches, metering: Metering) -> None:
     """Note what is sent over the lanes of a multiplexed connection, which write to its transport themselves.
 
