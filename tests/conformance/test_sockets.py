@@ -333,8 +333,9 @@ def test_what_a_broken_connection_was_sent_is_forgotten(telemetry, standin, driv
         connection = driver.open(path, **manager_arguments)
     except TypeError:
         pytest.skip("this SDK does not reconnect")
+    standin.plan.append("vanish")
     with attribution(organization_id="vanished"):
-        connection.create(scenario="vanish")
+        connection.create()
     with pytest.raises(ConnectionClosed) as caught:
         connection.until("the end")
     assert driver.run(connection.inner._reconnect(caught.value))
@@ -491,10 +492,9 @@ def test_what_is_sent_as_text_or_queued_has_its_scope(telemetry, standin, driver
 def test_a_refused_response_does_not_shift_the_others(telemetry, standin, driver, path):
     """The scope of a message that the server refused is not that of the next response."""
     connection = driver.open(path)
+    standin.plan.append("refused")
     with attribution(organization_id="refused"):
-        event: dict[str, Any] = {"type": "response.create", "event_id": "mine"}
-        metadata = {"metadata": {"scenario": "refused"}}
-        connection.send(**event, **({"response": metadata} if path in REALTIME else metadata))
+        connection.send(type="response.create", event_id="mine")
     connection.until("error")
     connection.create()
     connection.ended()
@@ -528,6 +528,48 @@ def test_metadata_tells_whose_response_it_is(telemetry, standin, driver, path):
     connection.close()
     records = {record.get(RESPONSE_ID): record for record in telemetry.records}
     assert (records[first][ORGANIZATION], records[second][ORGANIZATION]) == ("session", "asked")
+
+
+@pytest.mark.parametrize("path", RESPONSES)
+def test_a_server_that_repeats_no_metadata_answers_in_order(telemetry, standin, driver, path):
+    """Where every response was asked for, the oldest message that waits is the one."""
+    connection = driver.open(path)
+    for organization in ("first", "second"):
+        with attribution(organization_id=organization):
+            connection.create(scenario="mute")
+    for _ in range(2):
+        connection.ended()
+    connection.close()
+    records = check_served(telemetry, standin)
+    assert [record[ORGANIZATION] for record in records.values()] == ["first", "second"]
+
+
+@pytest.mark.parametrize("path", REALTIME)
+def test_a_change_of_the_transcription_model_does_not_reprice(telemetry, standin, path):
+    """The model is the one of the moment at which the audio was committed."""
+    connection = Driver("OpenAI", standin.url).open(path)
+    configured = {
+        "type": "session.updated",
+        "event_id": "e",
+        "session": {"input_audio_transcription": {"model": "old"}},
+    }
+    for event in (
+        configured,
+        {"type": "input_audio_buffer.committed", "event_id": "e1", "item_id": "item"},
+        {**configured, "session": {"input_audio_transcription": {"model": "new"}}},
+        {
+            "type": "conversation.item.input_audio_transcription.completed",
+            "event_id": "e2",
+            "item_id": "item",
+            "content_index": 0,
+            "transcript": "hello",
+            "usage": {"type": "tokens", "input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
+        },
+    ):
+        connection.inner.parse_event(json.dumps(event))
+    connection.close()
+    (record,) = telemetry.records
+    assert record["gen_ai.request.model"] == "old"
 
 
 @pytest.mark.parametrize("path", RESPONSES)

@@ -81,6 +81,8 @@ class SocketStandIn:
         self.handshakes: list[Handshake] = []
         self.received: list[str] = []
         self.violations: list[str] = []
+        self.plan: list[str] = []
+        """Scenarios of the next requests that name none themselves."""
         self._numbers = itertools.count(1)
         self._last_end: Event | None = None
         self._ready = threading.Event()
@@ -101,6 +103,7 @@ class SocketStandIn:
         self.handshakes.clear()
         self.received.clear()
         self.violations.clear()
+        self.plan.clear()
         self._last_end = None
 
     def __enter__(self) -> Self:
@@ -165,6 +168,9 @@ class SocketStandIn:
                 self.violations.extend(strict.violations("", {}, {}, data.encode(), event))
                 await speak(connection, event)
 
+    def _scenario(self, metadata: Event) -> str:
+        return metadata.get("scenario") or (self.plan.pop(0) if self.plan else "")
+
     def _id(self, prefix: str) -> str:
         return f"{prefix}_{next(self._numbers)}"
 
@@ -208,7 +214,7 @@ class SocketStandIn:
 
     async def _respond(self, connection: _Connection, event: Event, metadata: Event) -> None:
         """Answer one `response.create`, or the end of speech, as the scenario says."""
-        scenario = metadata.get("scenario", "")
+        scenario = self._scenario(metadata)
         if scenario == "refused":
             error = {"type": "invalid_request_error", "code": "bad", "message": "no", "event_id": event.get("event_id")}
             await connection.send(type="error", event_id=self._id("event"), error=error)
@@ -284,7 +290,7 @@ class SocketStandIn:
             return
         metadata = event.get("metadata") or {}
         lane = {"stream_id": event["stream_id"]} if "stream_id" in event else {}
-        scenario = metadata.get("scenario", "")
+        scenario = self._scenario(metadata)
         if scenario == "refused":
             error = {"type": "invalid_request_error", "code": "previous_response_not_found", "message": "no"}
             await connection.send(type="error", status=400, error=error, **lane)
@@ -293,7 +299,7 @@ class SocketStandIn:
             await self._leave(connection, "cut")
             return
         connection.repeats = scenario == "repeat"
-        response = self._responses_object(event)
+        response = self._responses_object({**event, "metadata": {}} if scenario == "mute" else event)
         numbers = itertools.count()
         await connection.send(type="response.created", sequence_number=next(numbers), response=response, **lane)
         if scenario == "hold":
