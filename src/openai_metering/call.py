@@ -50,7 +50,17 @@ class Call:
         "who",
     )
 
-    def __init__(self, signals: Signals, operation: Operation, server: Server, request: Request, who: Resolved) -> None:
+    def __init__(
+        self,
+        signals: Signals,
+        operation: Operation,
+        server: Server,
+        request: Request,
+        who: Resolved,
+        *,
+        parent: Any = None,
+        started: int | None = None,
+    ) -> None:
         self.signals = signals
         self.operation = operation
         self.server = server
@@ -72,9 +82,10 @@ class Call:
         self._end = [True]
         self.abandoned: tuple[str, int] | None = None
         """Outcome and time, in nanoseconds since the epoch, where a finaliser found that nobody will read on."""
-        self.started = time.time_ns()
-        self._clock = time.perf_counter_ns()
-        self.span, self.span_context = signals.start(StartedCall(operation, server, request, who, self.started))
+        now = time.time_ns()
+        self.started = now if started is None else min(started, now)
+        self._clock = time.perf_counter_ns() - (now - self.started)
+        self.span, self.span_context = signals.start(StartedCall(operation, server, request, who, self.started, parent))
 
     @property
     def open(self) -> bool:
@@ -178,6 +189,8 @@ class Call:
 
     def _usage(self, outcome: str, reason: str) -> Usage:
         answer = self.answer
+        if not self.operation.billed:
+            return Usage(NOT_BILLED)
         if answer.counts is not None:
             if outcome == COMPLETED or answer.finished:
                 return Usage(REPORTED, None, answer.counts)
@@ -187,7 +200,8 @@ class Call:
             return Usage(NOT_BILLED, reason)
         if self.estimate and self.answering:
             return Usage(ESTIMATED, "from_request", self.estimate)
-        return Usage(UNKNOWN, "invalid" if answer.invalid and reason == "not_sent" else reason)
+        reason = "invalid" if answer.invalid and reason == "not_sent" else reason
+        return Usage(UNKNOWN, reason, answer.unconfirmed or {})
 
 
 # -- Calls that nobody ends ------------------------------------------------------------------------------------------

@@ -50,6 +50,8 @@ class StartedCall(NamedTuple):
     who: Resolved
     started: int
     """Nanoseconds since the epoch."""
+    parent: Any = None
+    """The span of the session that the call belongs to; ``None``: the span around it, if any."""
 
 
 class Failure(NamedTuple):

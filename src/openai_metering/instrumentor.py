@@ -12,7 +12,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 
 from openai_metering import call, errors, settings as options
 from openai_metering.attribution import EMPTY, Attribution
-from openai_metering.seams import http, keyword
+from openai_metering.seams import http, keyword, sockets
 from openai_metering.seams.metering import Metering
 from openai_metering.seams.patches import Patches
 from openai_metering.signals import Signals
@@ -32,7 +32,10 @@ _KEYWORD_PATCHES: Final[dict[str, Patch]] = {
     "openai._response": keyword.patch_response_managers,
     "openai._legacy_response": keyword.patch_raw_views,
 }
-_METERING_PATCHES: Final[dict[str, Patch]] = {"openai._base_client": http.patch_clients}
+_METERING_PATCHES: Final[dict[str, Patch]] = {
+    "openai._base_client": http.patch_clients,
+    "openai.lib.responses_websocket._session": sockets.patch_lanes,
+}
 
 
 class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]

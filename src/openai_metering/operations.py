@@ -40,6 +40,7 @@ class Operation:
         estimate: what a request asks for, where its answer never says what was used.
         job: the work that goes on after the answer, where there is any.
         role: ``call`` where the request starts what is billed, ``sight`` where it looks at a job that others started.
+        billed: ``False`` for what only groups billed calls, such as a session: a span, and neither record nor metrics.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Operation:
     estimate: Estimate | None = None
     job: Job | None = None
     role: str = CALL
+    billed: bool = True
 
 
 _WINDOW: Final = "openai_metering.request.completion_window"

@@ -79,6 +79,8 @@ class Answer:
     """A streamed answer has begun; where nothing says that it finished either, it was cut."""
     failed: str | None = None
     """The code of an error that the provider reported within its answer."""
+    unconfirmed: dict[str, Number] | None = None
+    """Running totals that become usage only when the provider confirms them at the end."""
     deferred: bool = False
     """The work goes on after the answer; its usage comes later."""
     facts: dict[str, str] | None = None

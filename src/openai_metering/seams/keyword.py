@@ -12,7 +12,7 @@ import wrapt
 from openai_metering import errors
 from openai_metering.attribution import EMPTY, Attribution
 from openai_metering.scope import attribution, current_attribution
-from openai_metering.seams import carrier as carriers
+from openai_metering.seams import carrier as carriers, sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,21 +118,19 @@ def _patch_methods(resource: type, patches: Patches, metering: Metering) -> None
         return  # an application's own subclass hands its keywords on, or has a use of its own for them
     for name, method in list(vars(resource).items()):
         if not name.startswith("_") and type(method) is FunctionType:  # ours claim to be functions, too
-            wrapped = _wrapped(method, metering)
+            wrapped = _wrapped(method, patches, metering)
             if wrapped is not None:
                 patches.replace(resource, name, wrapped)
 
 
-def _wrapped(method: FunctionType, metering: Metering) -> Any:
+def _wrapped(method: FunctionType, patches: Patches, metering: Metering) -> Any:
     parameters = inspect.signature(method).parameters
     if KEYWORD in parameters:
         return None
     if "websocket_connection_options" in parameters:
-        wrapper = _taken_out  # a websocket's handshake would send the carrier
-    elif "extra_headers" in parameters:
-        wrapper = _carried
-    else:
-        wrapper = _scoped
+        sockets.patch_loaded(method.__module__, patches, metering)
+        return wrapt.FunctionWrapper(method, functools.partial(sockets.connect, metering, patches))
+    wrapper = _carried if "extra_headers" in parameters else _scoped
     bound = functools.partial(wrapper, metering)
     deprecation = getattr(method, "__deprecated__", None)
     inner = getattr(method, "__wrapped__", None)
@@ -197,13 +195,3 @@ async def _awaited(
 ) -> Any:
     with scope:
         return await wrapped(*args, **kwargs)
-
-
-def _taken_out(
-    metering: Metering, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """A method that opens a websocket: the keyword is taken out."""
-    del metering, instance
-    if KEYWORD in kwargs:
-        kwargs = {name: value for name, value in kwargs.items() if name != KEYWORD}
-    return wrapped(*args, **kwargs)

@@ -21,6 +21,7 @@ class Metering:
         default: who calls are for that say nothing themselves.
         active: until ``uninstrument()``.
         refusing_hosts: hosts that refused ``stream_options``, so that they are not asked again.
+        socket_modules: the SDK's modules whose websocket connections have the seam.
     """
 
     settings: Settings | None
@@ -28,3 +29,4 @@ class Metering:
     default: Attribution
     active: bool = True
     refusing_hosts: set[str] = field(default_factory=set)
+    socket_modules: set[str] = field(default_factory=set)

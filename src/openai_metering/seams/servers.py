@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from openai_metering.finished import Server
@@ -30,7 +31,7 @@ _PROVIDERS: Final = (
     ("api.perplexity.ai", "perplexity"),
     ("api.x.ai", "x_ai"),
 )
-_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+_DEFAULT_PORTS: Final = {"https": 443, "http": 80, "wss": 443, "ws": 80}
 _UNKNOWN: Final = "unknown"
 
 _seen: WeakKeyDictionary[Any, tuple[Any, Server]] = WeakKeyDictionary()
@@ -45,6 +46,15 @@ def server_of(client: Any) -> Server:
     server = _read(client, url)
     _seen[client] = (url, server)
     return server
+
+
+def socket_server_of(client: Any) -> Server:
+    """Return where a client opens its websockets: its own URL for them, or that of its calls."""
+    url = getattr(client, "websocket_base_url", None)
+    if url is None:
+        return server_of(client)
+    parts = urlsplit(str(url))
+    return Server(_provider(client, parts.hostname), parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme))
 
 
 def _read(client: Any, url: Any) -> Server:

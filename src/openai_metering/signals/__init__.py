@@ -56,14 +56,15 @@ class Signals:
 
     def finish(self, finished: FinishedCall) -> None:
         """Emit the signals of a call, the one that a bill is made of first."""
-        try:
-            self.records.emit(finished)
-        except Exception as error:
-            errors.swallow("record", error)
-        try:
-            self.metrics.add(finished)
-        except Exception as error:
-            errors.swallow("metrics", error)
+        if finished.operation.billed:
+            try:
+                self.records.emit(finished)
+            except Exception as error:
+                errors.swallow("record", error)
+            try:
+                self.metrics.add(finished)
+            except Exception as error:
+                errors.swallow("metrics", error)
         if finished.span is not None:
             try:
                 self.spans.end(finished)

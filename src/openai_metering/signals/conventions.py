@@ -96,6 +96,10 @@ CONTAINERS: Final = "openai_metering.usage.containers"
 INVOCATIONS: Final = "openai_metering.usage.invocations"
 BATCH_REQUESTS: Final = "openai_metering.usage.batch_requests"
 USAGE_RAW: Final = "openai_metering.usage.raw"  # JSON: what a usage object says under names that are not known
+SESSION_SECONDS: Final = "openai_metering.usage.session_seconds"  # of a live session, confirmed at its end
+SESSION_ACTIVE_SECONDS: Final = "openai_metering.usage.session_active_seconds"  # part of them
+SESSION_PAUSED_SECONDS: Final = "openai_metering.usage.session_paused_seconds"  # part of them
+UNCONFIRMED_SESSION_SECONDS: Final = "openai_metering.usage.unconfirmed_session_seconds"  # last heard of one cut off
 USAGE_STATUS: Final = "openai_metering.usage.status"  # reported | estimated | unknown | not_billed
 USAGE_REASON: Final = "openai_metering.usage.reason"
 

@@ -41,7 +41,15 @@ _COUNTERS: Final = (
         c.OUTPUT_TOKENS,
         ((c.TEXT_OUTPUT_TOKENS, "text"), (c.IMAGE_OUTPUT_TOKENS, "image"), (c.AUDIO_OUTPUT_TOKENS, "audio")),
     ),
-    (c.METRIC_CACHE_READ, c.CACHE_READ_INPUT_TOKENS, ()),
+    (
+        c.METRIC_CACHE_READ,
+        c.CACHE_READ_INPUT_TOKENS,
+        (
+            (c.TEXT_CACHE_READ_TOKENS, "text"),
+            (c.IMAGE_CACHE_READ_TOKENS, "image"),
+            (c.AUDIO_CACHE_READ_TOKENS, "audio"),
+        ),
+    ),
     (c.METRIC_CACHE_WRITE, c.CACHE_WRITE_INPUT_TOKENS, ()),
     (c.METRIC_REASONING, c.REASONING_OUTPUT_TOKENS, ()),
 )

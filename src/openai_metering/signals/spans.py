@@ -50,8 +50,10 @@ class Spans:
         ):
             return None, trace.get_current_span().get_span_context()
         model = call.request.model
+        name = call.operation.kind if call.operation.billed else call.operation.name
         span = self._tracer.start_span(
-            f"{call.operation.kind} {model}" if model else call.operation.kind,
+            f"{name} {model}" if model else name,
+            context=None if call.parent is None else trace.set_span_in_context(call.parent),
             kind=SpanKind.CLIENT,
             attributes=at_start(call.operation, call.server, call.request, call.who),
             start_time=call.started,

@@ -1,0 +1,109 @@
+"""What a client sends over a websocket: the messages that start something billed, and who that is for."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections import deque
+from typing import Any, Final, NamedTuple
+
+from openai_metering.attribution import EMPTY, Attribution, Resolved, resolve
+from openai_metering.finished import Request
+from openai_metering.masking import mask
+from openai_metering.usage import count, part, text
+
+MAX_SENT: Final = 256
+"""Messages that the server has not answered yet; the oldest of more is forgotten."""
+
+RESPONSE: Final = "response.create"
+DECISION: Final = "decision.create"
+
+
+class Sent(NamedTuple):
+    """A message of the client that has the server start something that is billed."""
+
+    kind: str
+    scope: Attribution
+    request: Request
+    stream_id: str | None = None
+    metadata: Any = None
+    event_id: str | None = None
+
+
+def sent(event: Any, scope: Attribution, stream_id: str | None = None) -> Sent | None:
+    """Read a client's message; ``None`` for one that starts nothing.
+
+    Args:
+        event: what the SDK's ``send`` was given: a mapping or a model.
+        scope: the scope around the sending.
+        stream_id: the lane of a multiplexed connection, where the message itself does not name it.
+    """
+    kind = part(event, "type")
+    if kind not in (RESPONSE, DECISION):
+        return None
+    body = part(event, "response") or event
+    model = text(part(body, "model"))
+    return Sent(
+        kind,
+        scope,
+        Request(
+            None if model is None else mask(model),
+            service_tier=text(part(body, "service_tier")),
+            max_tokens=count(part(body, "max_output_tokens")),
+        ),
+        text(part(event, "stream_id")) or stream_id,
+        part(body, "metadata") or None,
+        text(part(event, "event_id")),
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def who_sent(keyword: Attribution, opened: Attribution, scope: Attribution, default: Attribution) -> Resolved:
+    """Who a single response is for: what the scope around its sending says otherwise than the one around ``connect()``.
+
+    Args:
+        keyword: ``usage_metadata=`` of ``connect()``, which holds for the session.
+        opened: the scope around ``connect()``.
+        scope: the scope around the sending, which is more particular than both.
+        default: for sessions that say nothing themselves.
+    """
+    own = _without(scope, opened)
+    return resolve(_without(keyword, own, fields_of=True), opened.merge(own), default)
+
+
+def _without(values: Attribution, other: Attribution, *, fields_of: bool = False) -> Attribution:
+    """The values without those that the other has, too: the same ones, or any of the same field."""
+
+    def kept(name: str) -> str | None:
+        value: str | None = getattr(values, name)
+        known = getattr(other, name)
+        return None if (known is not None if fields_of else known == value) else value
+
+    tags = dict(other.tags)
+    return Attribution(
+        kept("organization_id"),
+        kept("subscriber_identity"),
+        kept("subscriber_credential"),
+        tuple(
+            (key, value)
+            for key, value in values.tags
+            if key not in tags or not (fields_of or (tags[key] == value and type(tags[key]) is type(value)))
+        ),
+    )
+
+
+class Opening:
+    """Who a session is for, from ``connect()`` to the open connection."""
+
+    __slots__ = ("keyword", "scope", "sent")
+
+    def __init__(self, keyword: Attribution = EMPTY, scope: Attribution = EMPTY) -> None:
+        self.keyword = keyword
+        self.scope = scope
+        self.sent: deque[Sent] = deque(maxlen=MAX_SENT)
+        """What is queued before the connection is there."""
+
+    def unsend(self, message: Sent) -> None:
+        """The message was not queued after all."""
+        with contextlib.suppress(ValueError):
+            self.sent.remove(message)
