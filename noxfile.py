@@ -20,9 +20,12 @@ ROOT = Path(__file__).parent
 # uv is to trust the certificates, and to use the index, that pip is set up with.
 os.environ.setdefault("UV_SYSTEM_CERTS", "true")
 os.environ.setdefault("UV_NATIVE_TLS", "true")
-pip_index = os.environ.get("PIP_INDEX_URL") or subprocess.run(
-    [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True, check=False
-).stdout.strip()
+pip_index = (
+    os.environ.get("PIP_INDEX_URL")
+    or subprocess.run(
+        [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+)
 if pip_index:
     os.environ.setdefault("UV_DEFAULT_INDEX", pip_index)
 
@@ -34,6 +37,8 @@ REQUIRED_IN_CI = ("3.10", "3.13")
 
 # What depends on the SDK or on the interpreter: all but the command line, the Collector and the documents.
 CORE = ["tests/core", "tests/conformance", "tests/faults", "tests/property"]
+
+PARALLEL = ["-n", "auto"]
 
 
 def interpreter(version: str) -> str | None:
@@ -64,7 +69,7 @@ if os.environ.get("CI") and missing:
 
 def install(session: nox.Session, *packages: str) -> None:
     """Install this project with its test tools, and what the session is about."""
-    session.install("-e", ".[demo]", "pytest", "hypothesis", "fastapi", "uvicorn", *packages)
+    session.install("-e", ".[demo]", "pytest", "pytest-xdist", "hypothesis", *packages)
 
 
 @nox.session(python=False)
@@ -78,14 +83,14 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
     """Everything, on this Python and the newest SDK."""
-    session.run(sys.executable, "-m", "pytest", "-q", *session.posargs)
+    session.run(sys.executable, "-m", "pytest", "-q", *PARALLEL, *session.posargs)
 
 
 @nox.session(python=[path for version, path in INSTALLED.items() if path != sys.executable])
 def pythons(session: nox.Session) -> None:
     """What depends on the interpreter, on every other Python that is installed."""
     install(session)
-    session.run("python", "-m", "pytest", "-q", *CORE, *session.posargs)
+    session.run("python", "-m", "pytest", "-q", *PARALLEL, *CORE, *session.posargs)
 
 
 @nox.session(python=sys.executable)
@@ -93,7 +98,7 @@ def pythons(session: nox.Session) -> None:
 def sdks(session: nox.Session, sdk: str) -> None:
     """What depends on the SDK, on its older versions."""
     install(session, f"openai=={sdk}", *SDKS[sdk])
-    session.run("python", "-m", "pytest", "-q", *CORE, *session.posargs)
+    session.run("python", "-m", "pytest", "-q", *PARALLEL, *CORE, *session.posargs)
 
 
 @nox.session(python=sys.executable)
@@ -108,4 +113,4 @@ def oldest(session: nox.Session) -> None:
         "opentelemetry-exporter-otlp==1.35.0",
         "opentelemetry-proto==1.35.0",
     )
-    session.run("python", "-m", "pytest", "-q", *CORE, *session.posargs)
+    session.run("python", "-m", "pytest", "-q", *PARALLEL, *CORE, *session.posargs)
