@@ -21,7 +21,7 @@ CALL: Final = "call"
 SIGHT: Final = "sight"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Operation:
     """One kind of request. Compared by identity: a row is its own key.
 
@@ -58,6 +58,9 @@ class Operation:
     job: Job | None = None
     role: str = CALL
     billed: bool = True
+
+    def __repr__(self) -> str:
+        return f"<Operation {self.name}>"
 
 
 _WINDOW: Final = "openai_metering.request.completion_window"

@@ -10,7 +10,7 @@ import openai
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 WHO = {"organization_id": "AcmeSoft", "subscriber_identity": "joe@acme.com", "subscriber_credential": "key1-hubspot"}
 
@@ -462,11 +462,16 @@ def headers_option(extra: dict[str, Any]) -> dict[str, Any]:
     return {"headers": extra["extra_headers"]} if "extra_headers" in extra else {}
 
 
-def cases() -> list[tuple[Operation, Form]]:
+MAIN = [one for one in OPERATIONS if one.name in ("chat", "responses", "embeddings") and one.there(openai.OpenAI())]
+"""The operations whose every form stands for those of all others: plain, streamed on demand, and never streamed."""
+STREAMED = [one for one in MAIN if one.streams(openai.OpenAI())]
+
+
+def cases(operations: Sequence[Operation] = OPERATIONS) -> list[tuple[Operation, Form]]:
     """Every operation in every form that this SDK has for it."""
     client = openai.OpenAI()
     found = []
-    for operation in [operation for operation in OPERATIONS if operation.there(client)]:
+    for operation in [operation for operation in operations if operation.there(client)]:
         for candidate in FORMS:
             if candidate.streamed and not operation.streams(client):
                 continue

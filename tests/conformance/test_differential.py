@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 import openai._base_client as base
 import pytest
-from forms import OPERATIONS, WHO, Form, Operation, Ticket, cases
+from forms import MAIN, STREAMED, WHO, Form, Operation, Ticket, cases
 
 from in_memory import make_telemetry
 from openai_metering import OpenAIInstrumentor, attribution
@@ -25,14 +25,13 @@ from openai_metering import OpenAIInstrumentor, attribution
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CHAT = OPERATIONS[0]
-STREAMED = [operation for operation in OPERATIONS if operation.streams]
+CHAT = MAIN[0]
 HTTP = getattr(base, "httpx2", None) or base.httpx
-CASES = cases()
+CASES = cases(MAIN)
 each_form = pytest.mark.parametrize(
     ("operation", "form"), CASES, ids=[f"{operation.name}-{form.name}" for operation, form in CASES]
 )
-each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=[operation.name for operation in OPERATIONS])
+each_operation = pytest.mark.parametrize("operation", MAIN, ids=[operation.name for operation in MAIN])
 each_streamed = pytest.mark.parametrize("operation", STREAMED, ids=[operation.name for operation in STREAMED])
 
 
@@ -150,11 +149,7 @@ def test_chunks_of_raw_streams(both: Any, provider: Any, operation: Operation, v
 
 @pytest.mark.parametrize(
     "operation",
-    [
-        operation
-        for operation in OPERATIONS
-        if operation.streams and hasattr(operation.helpers(openai.OpenAI()), "stream")
-    ],
+    [operation for operation in MAIN if operation.parse and hasattr(operation.helpers(openai.OpenAI()), "stream")],
     ids=lambda operation: operation.name,
 )
 def test_events_of_the_helpers(both: Any, provider: Any, operation: Operation) -> None:

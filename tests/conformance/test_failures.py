@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 import openai._base_client as base
 import pytest
-from forms import OPERATIONS, WHO, Operation, Ticket, cases
+from forms import MAIN, STREAMED, WHO, Operation, Ticket, cases
 
 from openai_metering import OpenAIInstrumentor
 from waiting import wait_for
@@ -19,12 +19,12 @@ from waiting import wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CHAT = OPERATIONS[0]
+CHAT = MAIN[0]
 HTTP = getattr(base, "httpx2", None) or base.httpx
 STATUSES = (400, 401, 404, 429, 500, 503)
 TEXT = "provider-error-text-7f3a"
 
-each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=[operation.name for operation in OPERATIONS])
+each_operation = pytest.mark.parametrize("operation", MAIN, ids=[operation.name for operation in MAIN])
 
 
 def scenario(name: str) -> dict[str, Any]:
@@ -68,9 +68,9 @@ async def async_streaming_response(client: Any, operation: Operation, **extra: A
 WAYS = [plain, stream, raw, streaming_response, async_plain, async_stream, async_streaming_response]
 WAY_CASES = [
     pytest.param(operation, way, id=f"{operation.name}-{way.__name__}")
-    for operation in OPERATIONS
+    for operation in MAIN
     for way in WAYS
-    if operation.streams or "stream" not in way.__name__.removesuffix("streaming_response")
+    if operation in STREAMED or "stream" not in way.__name__.removesuffix("streaming_response")
 ]
 each_way = pytest.mark.parametrize(("operation", "way"), WAY_CASES)
 
@@ -274,7 +274,7 @@ def test_an_interrupt(telemetry: Any, way: Any, raised: BaseException) -> None:
 
 PARSED = [
     pytest.param(operation, form, id=f"{operation.name}-{form.name}")
-    for operation, form in cases()
+    for operation, form in cases(MAIN)
     if form.needs == "parse"
 ]
 

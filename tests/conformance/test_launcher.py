@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from forms import OPERATIONS, WHO
+from forms import MAIN, WHO
 
 from openai_metering.local.receiver import OtlpReceiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHAT = OPERATIONS[0]
+CHAT = MAIN[0]
 LAUNCHER = Path(sys.executable).parent / "opentelemetry-instrument"
 
 # A plain call, a stream, and one that is refused: the application knows nothing of telemetry but the keyword.

@@ -18,7 +18,7 @@ import openai._base_client as base
 import openai._resource as resource_module
 import openai._response as response_module
 import pytest
-from forms import OPERATIONS, WHO, Operation
+from forms import MAIN, STREAMED, WHO, Operation
 
 from in_memory import make_telemetry
 from openai_metering import OpenAIInstrumentor, attribution, errors
@@ -27,8 +27,7 @@ from waiting import wait_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHAT = OPERATIONS[0]
-STREAMED = [operation for operation in OPERATIONS if operation.streams]
+CHAT = MAIN[0]
 each_streamed = pytest.mark.parametrize("operation", STREAMED, ids=[operation.name for operation in STREAMED])
 TESTS = str(Path(__file__).resolve().parent.parent)
 
@@ -419,7 +418,7 @@ else:
     [
         ({"spans": "sometimes"}, "spans"),
         ({"records": 7}, "records"),
-        ({"stream_usage": object()}, "stream_usage"),
+        ({"stream_usage": ...}, "stream_usage"),
         ({"enabled": "perhaps"}, "enabled"),
         ({"metric_attributes": 5}, "metric_attributes"),
         ({"metric_attributes": "subscriber,shoe_size"}, "metric_attributes"),
@@ -564,14 +563,14 @@ def test_the_line_is_on_disk_before_a_call_returns(
     """When `create()` returns, or raises, its line is in the file."""
     instrumentor.instrument(ledger_dir=tmp_path)
     with openai.OpenAI(base_url=provider.base_url, max_retries=0) as client:
-        for expected, operation in enumerate(OPERATIONS, 1):
+        for expected, operation in enumerate(MAIN, 1):
             operation.of(client).create(**operation.request)
             assert len(ledger_records(tmp_path)) == expected
         client.chat.completions.with_raw_response.create(**CHAT.request)
-        assert len(ledger_records(tmp_path)) == len(OPERATIONS) + 1
+        assert len(ledger_records(tmp_path)) == len(MAIN) + 1
         with pytest.raises(openai.NotFoundError):
             client.chat.completions.create(**CHAT.request, extra_headers={"x-standin-scenario": "status_404"})
-        assert len(ledger_records(tmp_path)) == len(OPERATIONS) + 2
+        assert len(ledger_records(tmp_path)) == len(MAIN) + 2
 
 
 @each_streamed

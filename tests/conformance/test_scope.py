@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
-from forms import OPERATIONS, WHO, Form, Operation, cases, run_async
+from forms import MAIN, WHO, Form, Operation, cases, run_async
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
 from in_memory import make_telemetry
@@ -27,8 +27,8 @@ from openai_metering import Attribution, OpenAIInstrumentor, attribution, curren
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CHAT = OPERATIONS[0]
-CASES = cases()
+CHAT = MAIN[0]
+CASES = cases(MAIN)
 each_form = pytest.mark.parametrize(
     ("operation", "form"), CASES, ids=[f"{operation.name}-{form.name}" for operation, form in CASES]
 )

@@ -9,11 +9,10 @@ from typing import Any
 
 import openai
 import pytest
-from forms import OPERATIONS, WHO, Operation
+from forms import MAIN, STREAMED, WHO, Operation
 
 from waiting import wait_for
 
-STREAMED = [one for one in OPERATIONS if one.name in ("chat", "responses") and one.there(openai.OpenAI())]
 IDS = [operation.name for operation in STREAMED]
 
 each_operation = pytest.mark.parametrize("operation", STREAMED, ids=IDS)
@@ -217,7 +216,7 @@ def test_chunks_arrive_one_by_one(provider: Any, telemetry: Any, operation: Oper
 
 # -- Chat: what only its streams have --------------------------------------------------------------------------------
 
-CHAT = OPERATIONS[0]
+CHAT = MAIN[0]
 
 
 def chat(provider: Any, scenario: str | None = None, **options: Any) -> list[Any]:

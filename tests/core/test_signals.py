@@ -385,7 +385,9 @@ def test_metrics_say_which_organization_but_no_person_unless_asked(emitted):
     assert "key1-hubspot" not in everything
 
 
-@pytest.mark.parametrize("levels", [{"subscriber"}, {"credential"}, {"subscriber", "credential"}], ids=str)
+@pytest.mark.parametrize(
+    "levels", [{"subscriber"}, {"credential"}, {"subscriber", "credential"}], ids=["subscriber", "credential", "both"]
+)
 def test_levels_that_were_asked_for_are_on_the_metrics(emitted, levels):
     """`METRIC_ATTRIBUTES` adds exactly the levels that it names."""
     answered(emitted.signals(Settings(metric_attributes=frozenset(levels))))
