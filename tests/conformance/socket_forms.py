@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from functools import cache, reduce
 from typing import Any
 
@@ -38,6 +39,17 @@ def sockets() -> tuple[str, ...]:
 def named(last: str) -> list[str]:
     """The paths whose last part is this one."""
     return [path for path in sockets() if path.rpartition(".")[2] == last]
+
+
+def supports(path: str, feature: str) -> bool:
+    """Whether this SDK's socket takes a keyword at `connect()`, or its connections have a method of that name."""
+    resource: Any = openai.OpenAI()
+    for part in path.split("."):
+        resource = getattr(resource, part)
+    connect = resource.connect
+    module = sys.modules[type(resource).__module__]
+    connections = [kind for kind in vars(module).values() if isinstance(kind, type) and hasattr(kind, "parse_event")]
+    return feature in inspect.signature(connect).parameters or any(hasattr(kind, feature) for kind in connections)
 
 
 class Driver:

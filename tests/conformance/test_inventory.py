@@ -68,16 +68,14 @@ def test_every_websocket_is_known():
     assert not any(one.requests for one in METHODS if one.websocket)
 
 
-@pytest.mark.skipif(not NEWEST, reason="an older SDK lacks what newer ones have")
-@pytest.mark.parametrize("free", FREE, ids=lambda free: f"{free.methods} {free.path}")
+@pytest.mark.parametrize("free", FREE if NEWEST else [], ids=lambda free: f"{free.methods} {free.path}")
 def test_every_free_entry_is_about_something(free):
     """The list holds no entry that the SDK does not have, and each says why."""
     assert any(free.matches(*request) and not in_a_row(*request) for request in REQUESTS)
     assert free.reason
 
 
-@pytest.mark.skipif(not NEWEST, reason="an older SDK lacks what newer ones have")
-@pytest.mark.parametrize("row", CALLS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", CALLS if NEWEST else [], ids=lambda row: row.name)
 def test_every_row_is_about_something(row):
     """The table holds no row that the SDK does not have."""
     assert (row.method, row.path) in REQUESTS

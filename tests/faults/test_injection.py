@@ -63,7 +63,6 @@ SEAM = {
     "seams.keyword:_carried": "the wrapper of a method",
     "seams.keyword:_scoped": "the wrapper of a method",
     "seams.keyword:_awaited": "the wrapper of a method",
-    "seams.keyword:_taken_out": "the wrapper of a method",
     "seams.streams:_Observed.__getattr__": "hands on to the SDK's own iterator",
     "seams.streams:ObservedIterator.__iter__": "the SDK's iterator protocol",
     "seams.streams:ObservedIterator.__next__": "the SDK's iterator protocol",

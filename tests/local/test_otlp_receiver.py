@@ -190,7 +190,8 @@ def test_files_are_appended_to_and_belong_to_their_owner(tmp_path):
 
 def test_a_full_disk_is_said_and_leaves_no_half_line(receiver, tmp_path):
     """The sender learns to try again later, and the file ends with a whole line."""
-    resource = pytest.importorskip("resource")
+    import resource
+
     url = f"{receiver.endpoint}/v1/traces"
     assert post(url, json.dumps(ONE_SPAN).encode())[0] == 200
     file = receiver.directory / "spans.jsonl"
