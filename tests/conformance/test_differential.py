@@ -462,7 +462,7 @@ def deep_request() -> dict[str, Any]:
         "model": "gpt-4o",
         "messages": [{"role": "user", "content": [{"type": "text", "text": "What is metering?"}]}],
         "stream_options": {"include_usage": False},
-        "metadata": {"a": "b"},
+        "logit_bias": {"50256": -100},
         "extra_headers": {"x-own": "1"},
         "extra_body": {"own": {"nested": [1, 2]}},
         "extra_query": {"q": "1"},
