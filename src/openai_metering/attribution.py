@@ -223,6 +223,8 @@ def _add_tag(tags: dict[str, TagValue], key: str, value: object) -> None:
 
 def _clean(value: str, *, credential: bool) -> str:
     text = value.strip()
+    if not text.isascii():  # half of a surrogate pair cannot be sent: OpenTelemetry would drop the attribute
+        text = text.encode("utf-8", "replace").decode("utf-8")
     if len(text) > MAX_VALUE_LENGTH:
         # Masked before it is cut, so that no part of a key survives at the edge; nor at the edge of what is looked at.
         looked_at = text[: 4 * MAX_VALUE_LENGTH]

@@ -13,7 +13,8 @@ _SECRET: Final = re.compile(
     r"""
       -----BEGIN[ A-Z]*PRIVATE\ KEY-----(?:.*?-----END[ A-Z]*PRIVATE\ KEY-----|.*)
     | (?<![A-Za-z0-9])(?:
-        sk-(?:proj|svcacct|admin|ant|or|None)-(?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{8,}  # OpenAI; Anthropic; OpenRouter
+        sk-(?:(?:proj|svcacct|admin|ant|or|None)-)?[A-Za-z0-9]{20,}                      # random letters, no word
+      | sk-(?:proj|svcacct|admin|ant|or|None)-(?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{8,}  # OpenAI; Anthropic; OpenRouter
       | sk[-_](?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{16,}                 # OpenAI classic, Stripe
       | sess-(?=[A-Za-z0-9]*[0-9])[A-Za-z0-9]{16,}                      # OpenAI session
       | (?:rev_mk|hak|rk_live|rk_test|gsk|xai|pplx|nvapi|hf|glpat|npm|r8)[-_](?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{16,}
@@ -31,7 +32,7 @@ _SECRET: Final = re.compile(
 # Azure and many others hand out bare hexadecimal or base64 keys; in the place of a credential such a text is taken for
 # the key itself, elsewhere it may well be an id.
 _BARE_KEY: Final = re.compile(
-    r"(?:[0-9a-fA-F]{32,}|(?=[^0-9]*[0-9])(?=[^a-z]*[a-z])(?=[^A-Z]*[A-Z])[A-Za-z0-9+/=_]{40,})\Z"
+    r"(?:[0-9a-fA-F]{32,}|(?=[^0-9]*[0-9])(?=[^a-z]*[a-z])(?=[^A-Z]*[A-Z])[A-Za-z0-9+/=_]{32,})\Z"
 )
 
 

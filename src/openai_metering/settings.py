@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from openai_metering.masking import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,6 +66,11 @@ def _text(value: object) -> str | None:
     return os.fspath(value).strip() or None
 
 
+def _folder(value: object) -> str | None:
+    text = _text(value)
+    return None if text is None else str(Path(text).expanduser().absolute())
+
+
 def _choice(*allowed: str) -> Callable[[object], str]:
     def read(value: object) -> str:
         text = str(value).strip().lower()
@@ -107,7 +115,7 @@ OPTIONS: Final = (
         "auto, otlp, ledger, both, none",
         "Where usage records go: `auto` is the ledger where LEDGER_DIR is set, else OTLP logs.",
     ),
-    Option("ledger_dir", _text, "a folder", "Folder of the ledger: usage records as OTLP JSON lines on local disk."),
+    Option("ledger_dir", _folder, "a folder", "Folder of the ledger: usage records as OTLP JSON lines on local disk."),
     Option(
         "metric_attributes",
         _names("subscriber", "credential"),
@@ -149,9 +157,13 @@ def load(
         try:
             values[option.name] = option.read(value)
         except (ValueError, TypeError):
-            problems.append(
-                InvalidOption(f"{name} has the value {value!r}, allowed: {option.allowed}. The default is used.")
+            # Where a text is expected the value may be a key that was put in the wrong place: only its type is said.
+            shown = (
+                f"a value of type {type(value).__name__}"
+                if option.read in (_text, _folder)
+                else f"the value {mask(repr(value)[:200], credential=True)}"
             )
+            problems.append(InvalidOption(f"{name} has {shown}, allowed: {option.allowed}. The default is used."))
     return Settings(**values), problems
 
 

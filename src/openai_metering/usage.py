@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +41,7 @@ REASONS: Final = {
 """The closed set of reasons why a call has no reported usage."""
 
 MAX_COUNT: Final = 2**63 - 1
+MAX_DEPTH: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,10 @@ def part(source: Any, name: str) -> Any:
 
 
 def text(value: Any) -> str | None:
-    """The value where it is a text of sane length, else nothing."""
-    return value if type(value) is str and 0 < len(value) <= 256 else None  # noqa: PLR2004
+    """The value where it is a text of sane length that can be sent, else nothing."""
+    if type(value) is not str or not 0 < len(value) <= 256:  # noqa: PLR2004
+        return None
+    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
 
 
 def count(value: Any) -> int | None:
@@ -285,12 +289,15 @@ MAX_RAW: Final = 1024
 
 
 def keep_raw(answer: Answer, values: Mapping[str, Any]) -> None:
-    """Keep values as JSON: name by name, as long as the text fits."""
+    """Keep values as JSON: name by name, as long as the text fits; of texts only such as are identifiers or numbers."""
     kept: list[str] = []
     room = MAX_RAW - 2
     for name in sorted(values):
+        value = _without_prose(values[name])
+        if value is None:
+            continue
         try:
-            pair = json.dumps({name: values[name]}, separators=(",", ":"), allow_nan=False, default=_json_fields)[1:-1]
+            pair = json.dumps({name: value}, separators=(",", ":"), allow_nan=False)[1:-1]
         except (TypeError, ValueError, RecursionError):
             continue
         if len(pair) < room:
@@ -300,8 +307,26 @@ def keep_raw(answer: Answer, values: Mapping[str, Any]) -> None:
         answer.raw = mask("{" + ",".join(kept) + "}")
 
 
-def _json_fields(value: Any) -> dict[str, Any]:
+_WORD: Final = re.compile(r"[A-Za-z0-9_.:/+-]{1,64}")
+
+
+def _without_prose(value: Any, depth: int = 0) -> Any:
+    """A value without what could be a text of the prompt or the answer; ``None`` where nothing is left."""
+    if isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, str):
+        return value if _WORD.fullmatch(value) else None
+    if depth >= MAX_DEPTH:
+        return None
+    if isinstance(value, (list, tuple)):
+        items = [item for item in (_without_prose(item, depth + 1) for item in value) if item is not None]
+        return items or None
     fields = _fields(value)
     if fields is None:
-        raise TypeError
-    return {name: field for name, field in fields.items() if field is not None}
+        return None
+    kept = {
+        str(name): item
+        for name, field in fields.items()
+        if _WORD.fullmatch(str(name)) and (item := _without_prose(field, depth + 1)) is not None
+    }
+    return kept or None

@@ -45,7 +45,7 @@ VALUES = {
     "usage": {"masking"},
     "realtime": {"operations", "usage"},
     "masking": set(),
-    "settings": set(),
+    "settings": {"masking"},
     "finished": set(),
 }
 

@@ -86,11 +86,28 @@ def test_a_broken_variable_gives_the_default_and_says_why(name, text):
 
 @pytest.mark.parametrize(("name", "value"), BROKEN_KEYWORDS)
 def test_a_broken_keyword_gives_the_default_and_says_why(name, value):
-    """A keyword is named as the caller wrote it."""
+    """A keyword is named as the caller wrote it; where a text is expected, only the value's type is said."""
     option = next(option for option in OPTIONS if option.name == name)
     settings, (problem,) = load({name: value}, {})
     assert settings == Settings()
-    assert all(part in str(problem) for part in (f"{name} has", repr(value), option.allowed))
+    said = type(value).__name__ if option.allowed in ("text", "a folder") or "text;" in option.allowed else repr(value)
+    assert all(part in str(problem) for part in (f"{name} has", said, option.allowed))
+
+
+def test_a_key_in_the_wrong_place_is_not_said():
+    """A key that was given as an option of another shape appears in no message."""
+    key = "sk-proj-abcdefgh12345678abcdefgh"
+    for overrides in ({"subscriber_credential": [key]}, {"subscriber_identity": key.encode()}, {"records": key}):
+        _, (problem,) = load(overrides, {})
+        assert key not in str(problem)
+
+
+def test_the_ledgers_folder_is_where_the_process_was_when_it_was_set(monkeypatch, tmp_path):
+    """`~` is the user's home, and a relative folder does not move with the process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert load({"ledger_dir": "ledger"}, {})[0].ledger_dir == str(tmp_path / "ledger")
+    assert load({"ledger_dir": "~/ledger"}, {})[0].ledger_dir == str(tmp_path / "home" / "ledger")
 
 
 def test_one_broken_option_costs_no_other():

@@ -548,7 +548,8 @@ def test_lost_records_are_counted_and_said(emitted, tmp_path, caplog):
         Settings(ledger_dir=str(tmp_path / "file" / "ledger")), logger_provider=_logs.NoOpLoggerProvider()
     )
     answered(signals)
-    assert "no destination" in caplog.text
+    assert "cannot be written" in caplog.text
+    assert "no destination" not in caplog.text
     assert [point.value for point in emitted.points().get("openai_metering.records.dropped", [])] == [1]
 
 

@@ -39,17 +39,17 @@ _MODEL: Final = re.compile(rb'"model"\s*:\s*"([^"\\]{1,256})"')
 EVENTS: Final = "text/event-stream"
 
 
-def read_body(call: Call, body: bytes, content_type: str) -> None:
-    """Read a whole answer from its bytes and complete the call."""
+def read_body(call: Call, body: bytes, content_type: str) -> bytes:
+    """Read a whole answer from its bytes and complete the call. Returns what of them the caller may have."""
     if content_type.startswith(EVENTS):
         reader = EventReader(call)
-        reader.feed(body)
-        reader.flush()
+        body = reader.feed(body) + reader.flush()
     elif call.operation.binary:
         call.read(None)
     else:
         _read_json(call, body)
     call.complete()
+    return body
 
 
 def read_spent(call: Call, response: Any) -> None:
@@ -101,6 +101,7 @@ class EventReader:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._rest = bytearray()
+        self._scanned = 0  # of what is held back: an event of megabytes comes in thousands of pieces
 
     def feed(self, piece: bytes) -> bytes:
         """Take in a piece. Returns what of it, and of what was held back before, the caller may have."""
@@ -108,7 +109,7 @@ class EventReader:
         rest += piece
         passed = bytearray()
         start = 0
-        for end in _EVENT_END.finditer(rest):
+        for end in _EVENT_END.finditer(rest, max(0, self._scanned - 3)):
             event = bytes(rest[start : end.end()])
             start = end.end()
             if not self._hides(event):
@@ -117,6 +118,7 @@ class EventReader:
         if len(rest) > MAX_EVENT:
             passed += rest
             rest.clear()
+        self._scanned = len(rest)
         return bytes(passed)
 
     def flush(self) -> bytes:
@@ -144,7 +146,7 @@ class EventReader:
                 name = next((line[6:].strip() for line in lines if line.startswith(b"event:")), b"")
                 self._read({"event": name.decode(), "data": chunk} if name.startswith(b"thread.") else chunk)
                 return call.hide_usage and is_extra(
-                    chunk.get("usage"), chunk.get("choices"), has_key="usage" in chunk, finished=finished
+                    chunk.get("usage"), chunk.get("choices"), chunk.keys(), finished=finished
                 )
         except (ValueError, RecursionError):
             pass  # no JSON: the caller's to deal with

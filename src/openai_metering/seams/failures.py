@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from openai_metering.finished import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # By class name over the whole ancestry: the SDK's classes of any version, those of its HTTP library and the built-in ones.
 _TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException", "TimeoutError"})
 _CONNECTIONS = frozenset({"APIConnectionError", "TransportError", "StreamError", "ConnectionError"})
-_API_ERRORS = frozenset({"APIError"})
+_BROKEN_BODIES = frozenset({"RemoteProtocolError", "ReadError"})
+_ECHOES = frozenset({"input", "ctx", "url", "body", "request"})
+_DEPTH = 8
 
 
 def classify(error: BaseException, *, answering: bool) -> Failure:
@@ -27,8 +35,14 @@ def classify(error: BaseException, *, answering: bool) -> Failure:
     if names & _TIMEOUTS:
         return Failure(error_type, "timeout")
     if names & _CONNECTIONS:
-        return Failure(error_type, "cut" if answering else "connection")
+        return Failure(error_type, "cut" if answering or _broke_off(error) else "connection")
     return Failure(error_type, "failed")
+
+
+def _broke_off(error: BaseException) -> bool:
+    """Whether the connection failed while the body of an answer was being read."""
+    cause = error.__cause__
+    return cause is not None and type(cause).__name__ in _BROKEN_BODIES and "body" in str(cause)
 
 
 def qualified_name(kind: type) -> str:
@@ -40,5 +54,17 @@ def refuses_stream_options(error: BaseException) -> bool:
     """Whether a provider refused a call because of the option that we added: its answer names it."""
     if not isinstance(getattr(error, "status_code", None), int):
         return False
-    said = f"{getattr(error, 'message', '')} {getattr(error, 'body', '')}"
-    return "stream_options" in said or "include_usage" in said
+    return any("stream_options" in said or "include_usage" in said for said in _said(getattr(error, "body", None)))
+
+
+def _said(body: Any, depth: int = 0) -> Iterator[str]:
+    """The provider's own words in the body of a refusal; not what it echoes of the request."""
+    if isinstance(body, str):
+        yield body
+    elif isinstance(body, Mapping) and depth < _DEPTH:
+        for name, value in body.items():
+            if name not in _ECHOES:
+                yield from _said(value, depth + 1)
+    elif isinstance(body, (list, tuple)) and depth < _DEPTH:
+        for value in body:
+            yield from _said(value, depth + 1)

@@ -74,6 +74,7 @@ def _request(original: Callable[..., Any], metering: Metering) -> Callable[..., 
             raise
         finally:
             sending.leave()
+        sending.accepted()
         sending.returned()
         return result
 
@@ -104,6 +105,7 @@ def _async_request(original: Callable[..., Any], metering: Metering) -> Callable
             raise
         finally:
             sending.leave()
+        sending.accepted()
         sending.returned()
         return result
 
@@ -204,7 +206,6 @@ class _Sending:
             if self._asked_for_usage and refuses_stream_options(error):
                 self._asked_for_usage = False
                 self._call.hide_usage = False
-                self._metering.refusing_hosts.add(self._call.server.address or "")
                 self._send(self._options)
                 return True
         except Exception as own:
@@ -215,6 +216,19 @@ class _Sending:
                 return True
         self.failed(error)
         return False
+
+    def accepted(self) -> None:
+        """The host took the call as the caller wrote it, and not with our option: it is not asked again."""
+        try:
+            server = self._call.server
+            self._metering.refusing_hosts.add((server.address, server.port))
+            errors.warn_once(
+                f"refused {server.address}:{server.port}",
+                "%s refuses stream_options; the usage of chat streams there is unknown where it is not sent unasked.",
+                server.address,
+            )
+        except Exception as error:
+            errors.swallow("repeat", error)
 
     def failed(self, error: BaseException) -> None:
         """The call ended with an exception."""
@@ -278,7 +292,7 @@ def _may_ask(metering: Metering, call: Call) -> bool:
     return (
         metering.settings is not None
         and metering.settings.stream_usage == "auto"
-        and call.server.address not in metering.refusing_hosts
+        and (call.server.address, call.server.port) not in metering.refusing_hosts
     )
 
 
@@ -373,4 +387,8 @@ def _observe_bytes(call: Call, response: Any, kwargs: dict[str, Any]) -> None:
         if call.hide_usage:
             streams.hide_in_parsed(kwargs["options"])
         return
-    bodies.read_body(call, body, content_type)
+    passed = bodies.read_body(call, body, content_type)
+    if call.hide_usage:
+        # Read already, by a hook of the application or a transport in memory: what it reads again is to look as ordered.
+        response._content = passed  # noqa: SLF001
+        streams.hide_in_parsed(kwargs["options"])

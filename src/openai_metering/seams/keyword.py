@@ -128,7 +128,10 @@ def _wrapped(method: FunctionType, patches: Patches, metering: Metering) -> Any:
     if KEYWORD in parameters:
         return None
     if "websocket_connection_options" in parameters:
-        sockets.patch_loaded(method.__module__, patches, metering)
+        try:
+            sockets.patch_loaded(method.__module__, patches, metering)
+        except Exception as error:
+            errors.swallow("connect", error)
         return wrapt.FunctionWrapper(method, functools.partial(sockets.connect, metering, patches))
     wrapper = _carried if "extra_headers" in parameters else _scoped
     bound = functools.partial(wrapper, metering)

@@ -28,5 +28,5 @@ class Metering:
     signals: Signals | None
     default: Attribution
     active: bool = True
-    refusing_hosts: set[str] = field(default_factory=set)
+    refusing_hosts: set[tuple[str | None, int | None]] = field(default_factory=set)
     socket_modules: set[str] = field(default_factory=set)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering import errors
 from openai_metering.call import abandon, watch
@@ -12,6 +12,8 @@ from openai_metering.finished import DROPPED, STOPPED, UNREAD
 from openai_metering.seams.failures import classify
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from openai_metering.call import Call
 
 
@@ -87,6 +89,8 @@ class ObservedIterator(_Observed):
         return self
 
     def __next__(self) -> Any:
+        if self._stepping:  # a second reader at once gets the SDK's own error, and ends nothing
+            return self._inner.__next__()
         while True:
             self._stepping = True
             try:
@@ -112,6 +116,8 @@ class ObservedAsyncIterator(_Observed):
         return self
 
     async def __anext__(self) -> Any:
+        if self._stepping:
+            return await self._inner.__anext__()
         while True:
             self._stepping = True
             try:
@@ -197,19 +203,31 @@ def by_generator(depth: int) -> bool:
         return True
 
 
-def is_extra(usage: Any, choices: Any, *, has_key: bool, finished: bool) -> bool:
+# What every chunk has; a server that answers the question with nothing sends no more than that.
+_BARE: Final = frozenset(
+    {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier", "obfuscation"}
+)
+
+
+def is_extra(usage: Any, choices: Any, names: Collection[str], *, finished: bool) -> bool:
     """Whether a chunk exists only because we asked for usage.
 
     It has no choice, and says usage; or, where a server answers the question with nothing, comes after the finish
-    reason. A chunk that carries a choice is never one.
+    reason and says nothing else either. A chunk that carries a choice is never one.
+
+    Args:
+        usage: the chunk's usage.
+        choices: its choices.
+        names: the names of all its fields.
+        finished: a finish reason has come before.
     """
-    return not choices and (usage is not None or (has_key and finished))
+    return not choices and (usage is not None or (finished and "usage" in names and _BARE.issuperset(names)))
 
 
 def _hides(chunk: Any, *, finished: bool) -> bool:
     """Whether a chunk is to be hidden; takes the ``"usage": null`` that we asked for off any other one."""
     if type(chunk) is dict:
-        if is_extra(chunk.get("usage"), chunk.get("choices"), has_key="usage" in chunk, finished=finished):
+        if is_extra(chunk.get("usage"), chunk.get("choices"), chunk.keys(), finished=finished):
             return True
         if chunk.get("usage") is None:
             chunk.pop("usage", None)
@@ -218,7 +236,8 @@ def _hides(chunk: Any, *, finished: bool) -> bool:
     # The second name is that of pydantic 1.
     given = getattr(chunk, "__pydantic_fields_set__", None) or getattr(chunk, "__fields_set__", None) or set()
     usage = fields.get("usage")
-    if is_extra(usage, fields.get("choices"), has_key="usage" in given, finished=finished):
+    extra = getattr(chunk, "__pydantic_extra__", None)
+    if is_extra(usage, fields.get("choices"), given | extra.keys() if extra else given, finished=finished):
         return True
     if usage is None:
         given.discard("usage")

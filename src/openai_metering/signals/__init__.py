@@ -38,6 +38,9 @@ class Signals:
         open_calls: Callable[[], int] = lambda: 0,
     ) -> None:
         self.settings = settings
+        tracer_provider = _usable(tracer_provider, "tracer_provider", "get_tracer")
+        meter_provider = _usable(meter_provider, "meter_provider", "get_meter")
+        logger_provider = _usable(logger_provider, "logger_provider", "get_logger")
         self.spans = Spans(settings, tracer_provider)
         self.metrics = Metrics(settings, meter_provider, open_calls)
         self.records = Records(settings, logger_provider, tracer_provider, meter_provider)
@@ -75,3 +78,17 @@ class Signals:
         """Stop emitting; called by ``uninstrument()``."""
         self.metrics.close()
         self.records.close()
+
+
+def _usable(provider: Any, name: str, method: str) -> Any:
+    """The provider where it is one; else the global one, and a warning."""
+    if provider is None or callable(getattr(provider, method, None)):
+        return provider
+    errors.warn_once(
+        f"provider.{name}",
+        "%s takes an OpenTelemetry provider, which has %s(); one of type %s was ignored in favour of the global one.",
+        name,
+        method,
+        type(provider).__name__,
+    )
+    return None

@@ -35,6 +35,11 @@ class Listener:
 
 
 def _is_real(provider: Any) -> bool:
-    """The API's own classes are proxies and no-ops; any other class does something with what it gets."""
+    """The API's own classes are proxies and no-ops; any other class does something with what it gets.
+
+    The SDK's providers know themselves when ``OTEL_SDK_DISABLED`` turns them off.
+    """
+    if getattr(provider, "_disabled", False) is True:
+        return False
     module = type(provider).__module__
     return not (module.startswith("opentelemetry.") and not module.startswith("opentelemetry.sdk"))

@@ -71,6 +71,7 @@ class Records:
         if not self._listener:
             if not in_ledger:
                 self._dropped.add(1, {"reason": "no_destination"})
+            if not in_ledger and not self._to_ledger:  # what is wrong with a ledger has been said
                 errors.warn_once(
                     "records.nowhere",
                     "Usage records have no destination: set up an OpenTelemetry logger provider (the launcher with "
