@@ -115,11 +115,11 @@ def oldest(session: nox.Session) -> None:
     """The oldest OpenTelemetry that is supported."""
     install(
         session,
-        "opentelemetry-api==1.35.0",
-        "opentelemetry-sdk==1.35.0",
-        "opentelemetry-instrumentation==0.56b0",
-        "opentelemetry-distro==0.56b0",
-        "opentelemetry-exporter-otlp==1.35.0",
-        "opentelemetry-proto==1.35.0",
+        "opentelemetry-api==1.37.0",
+        "opentelemetry-sdk==1.37.0",
+        "opentelemetry-instrumentation==0.58b0",
+        "opentelemetry-distro==0.58b0",
+        "opentelemetry-exporter-otlp==1.37.0",
+        "opentelemetry-proto==1.37.0",
     )
     session.run("python", "-m", "pytest", "-q", *PARALLEL, *CENTRE, *session.posargs)
