@@ -25,6 +25,6 @@ def wait_for(condition: Callable[[], Any], what: str = "the condition", timeout:
     return found
 
 
-# CPython 3.13.0 itself crashes when a process ends with an open stream of the bare SDK; 3.13.1 does not.
+# CPython 3.13.0 itself crashes when a process ends with an open stream of the bare SDK.
 ENDS_WITH_OPEN_STREAM = (0, -signal.SIGSEGV) if sys.version_info[:3] == (3, 13, 0) else (0,)
 """Exit codes of a process that ends while a stream is open."""
