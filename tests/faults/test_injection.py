@@ -40,6 +40,7 @@ GUARDS = {
     "seams.http:_Sending.enter": "guards the context",
     "seams.http:_Sending.leave": "guards the context",
     "seams.http:_Sending.repeats": "guards the second attempt",
+    "seams.http:_Sending.accepted": "guards what is remembered of a host",
     "seams.http:_Sending.failed": "guards the failure's record",
     "seams.http:_Sending.returned": "guards the end",
     "seams.keyword:_stamped": "guards the manager's scope",

@@ -126,8 +126,8 @@ def _pipeline(wanted: str, folder: Path) -> Iterator[str]:
                 raise Failure(str(error)) from error
         else:
             print(f"Pipeline:    OpenTelemetry Collector with local.yaml ({_shown(choice.binary)})")
-            for refusal in choice.refused:
-                print(f"             passed over: {refusal}", file=sys.stderr)
+            if os.environ.get("OTELCOL") and choice.refused:  # asked for first, so refused first
+                print(f"             OTELCOL is not used: {choice.refused[0].reason}", file=sys.stderr)
             with contextlib.ExitStack() as stack:
                 try:
                     collector = stack.enter_context(LocalCollector(folder, binary=choice.binary))
