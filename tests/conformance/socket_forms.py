@@ -147,3 +147,16 @@ def type_of(event: Any) -> str:
 
 async def _awaited(result: Any) -> Any:
     return await asyncio.wait_for(result, 10)
+
+
+def has_lanes(path: str) -> bool:
+    """Whether a response can be asked for on a lane of its own: `response.create(stream_id=...)`, from openai 3 on."""
+    resource: Any = openai.OpenAI()
+    for part in path.split("."):
+        resource = getattr(resource, part)
+    module = sys.modules[type(resource).__module__]
+    return any(
+        "stream_id" in inspect.signature(kind.create).parameters
+        for kind in vars(module).values()
+        if isinstance(kind, type) and kind.__name__.endswith("ResponseResource") and hasattr(kind, "create")
+    )
