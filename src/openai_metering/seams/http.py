@@ -212,6 +212,7 @@ class _Sending:
             errors.swallow("repeat", own)
             if self._asked_for_usage:  # what the caller would have got without us is not known otherwise
                 self._asked_for_usage = False
+                self._call.hide_usage = False
                 self._send(self._options)
                 return True
         self.failed(error)
