@@ -9,8 +9,19 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from openai_metering import errors
-from openai_metering.finished import CANCELLED, COMPLETED, DROPPED, FAILED, UNREAD, FinishedCall, StartedCall
+from openai_metering import deferred, errors
+from openai_metering.finished import (
+    CANCELLED,
+    COMPLETED,
+    DROPPED,
+    FAILED,
+    FINAL,
+    PENDING,
+    TOLD,
+    UNREAD,
+    FinishedCall,
+    StartedCall,
+)
 from openai_metering.usage import ESTIMATED, NOT_BILLED, REPORTED, UNKNOWN, Answer, Usage
 
 if TYPE_CHECKING:
@@ -37,6 +48,7 @@ class Call:
         "first_chunk",
         "hide_usage",
         "operation",
+        "record_id",
         "request",
         "request_id",
         "retries",
@@ -79,13 +91,20 @@ class Call:
         self.request_id: str | None = None
         self.retries = 0
         self.first_chunk: int | None = None
+        self.record_id: str | None = None
+        """Of the usage record, where the answer is a job."""
         self._end = [True]
         self.abandoned: tuple[str, int] | None = None
         """Outcome and time, in nanoseconds since the epoch, where a finaliser found that nobody will read on."""
         now = time.time_ns()
         self.started = now if started is None else min(started, now)
         self._clock = time.perf_counter_ns() - (now - self.started)
-        self.span, self.span_context = signals.start(StartedCall(operation, server, request, who, self.started, parent))
+        self.span, self.span_context = self._start_span(parent)
+
+    def _start_span(self, parent: Any) -> tuple[Any, Any]:
+        return self.signals.start(
+            StartedCall(self.operation, self.server, self.request, self.who, self.started, parent)
+        )
 
     @property
     def open(self) -> bool:
@@ -113,6 +132,8 @@ class Call:
         observe = self.operation.observe
         if observe is not None:
             observe(self.answer, chunk)
+            if self.answer.job is not None and self.record_id is None:
+                self._order(self.answer.job)
 
     def read(self, body: Any) -> None:
         """Read a whole answer."""
@@ -166,6 +187,11 @@ class Call:
         except IndexError:
             return
         open_calls.discard(self)
+        state = FINAL
+        if self.answer.job is not None and reason != "refused":
+            state = self._state_of_job(self.answer.job)
+            if state == PENDING:
+                reason = "deferred"
         self.signals.finish(
             FinishedCall(
                 self.operation,
@@ -184,8 +210,44 @@ class Call:
                 self.started,
                 ended or self.now(),
                 self.first_chunk,
+                state,
+                self.record_id,
             )
         )
+
+    def _order(self, identifier: str) -> None:
+        """Wait for the end of the job that the answer is: whoever sees it first tells it, for who ordered it."""
+        job = self.operation.job
+        try:
+            if job is not None:
+                self.record_id = deferred.order(
+                    job,
+                    identifier,
+                    self.operation,
+                    self.server,
+                    self.request,
+                    self.who,
+                    self.span_context,
+                    self.started,
+                )
+        except Exception as error:
+            errors.swallow("job", error)
+
+    def _state_of_job(self, identifier: str) -> str:
+        """The state of the record of a job: whether its end is still to come, is told by this call, or has been."""
+        if self.record_id is None:
+            self._order(identifier)
+        job, answer = self.operation.job, self.answer
+        if job is None or self.record_id is None:
+            return FINAL
+        if not answer.finished and answer.counts is None:
+            return PENDING
+        try:
+            first = deferred.finish(job, identifier, answer.step, self.server, self.record_id)
+        except Exception as error:
+            errors.swallow("job", error)
+            return FINAL
+        return FINAL if first else TOLD
 
     def _usage(self, outcome: str, reason: str) -> Usage:
         answer = self.answer

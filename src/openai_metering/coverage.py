@@ -6,13 +6,14 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from openai_metering.free import FREE
-from openai_metering.operations import CALLS
+from openai_metering.operations import CALLS, OPERATIONS
 from openai_metering.readers import read_nothing
 from openai_metering.signals import conventions as c
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from openai_metering.jobs import Job
     from openai_metering.operations import Operation
 
 MEASURES: Final = (
@@ -89,10 +90,24 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "## Requests that are metered"
     yield ""
-    yield "A job's call ends `unknown`, reason `deferred`, unless its answer shows that the work has ended already. What is"
-    yield "counted from the request has the status `estimated`, reason `from_request`."
+    yield "The record of a job's call is `pending`, usage `unknown`, reason `deferred`, unless its answer shows that the work"
+    yield "has ended already; a `final` one with the same id follows when a request that looks at the job first shows its"
+    yield "end. What is counted from the request has the status `estimated`, reason `from_request`."
     yield ""
     yield from _table(("operation", "request", "gen_ai.operation.name", "forms", "usage"), map(_row, CALLS))
+    yield ""
+    yield "## Requests that look at a job"
+    yield ""
+    yield "Free of charge, without span; the first that shows the end of a job tells what it used."
+    yield ""
+    yield from _table(
+        ("job", "request", "its end is told where another process ordered it"),
+        (
+            (f"`{row.job.name}`", f"`{row.method} {row.path}`", _elsewhere(row.job))
+            for row in OPERATIONS
+            if row.of is not None and row.job is not None
+        ),
+    )
     yield ""
     yield "## Numbers of usage"
     yield ""
@@ -106,10 +121,15 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "## Requests that are free"
     yield ""
-    yield "`{}` is one segment, `**` any number of them. Requests that look at a job are not listed: they are known and not"
-    yield "metered."
+    yield "`{}` is one segment, `**` any number of them."
     yield ""
     yield from _table(("request", "why"), ((f"`{one.methods} {one.path}`", one.reason) for one in FREE))
+
+
+def _elsewhere(job: Job) -> str:
+    if not job.known_by_sight:
+        return "no"
+    return "where the answer says `background: true`" if job.name == "responses" else "yes"
 
 
 def _row(row: Operation) -> tuple[str, ...]:

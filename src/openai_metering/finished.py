@@ -16,6 +16,11 @@ STOPPED: Final = "stopped"
 DROPPED: Final = "dropped"
 UNREAD: Final = "unread"
 
+PENDING: Final = "pending"
+FINAL: Final = "final"
+TOLD: Final = "told"
+"""The state of a record that another one, of the same job, has made needless."""
+
 
 class Server(NamedTuple):
     """Where a call goes: the provider's name by the convention, host and port."""
@@ -87,3 +92,7 @@ class FinishedCall(NamedTuple):
     """Nanoseconds since the epoch."""
     first_chunk: int | None
     """Nanoseconds since the epoch; ``None`` where the answer is no stream, or none of it came."""
+    state: str = FINAL
+    """``pending`` where the usage comes later."""
+    record_id: str | None = None
+    """Where the same consumption can be seen twice: an id that each sight gives it."""

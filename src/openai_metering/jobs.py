@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from openai_metering import readers
+from openai_metering import job_readers, readers
 from openai_metering.usage import part, text
 
 if TYPE_CHECKING:
@@ -21,22 +21,30 @@ class Job:
     """One kind of work that goes on after its call.
 
     Args:
+        name: part of the key of each, together with host and id.
         ended: the values of ``status`` after which usage is final.
         usage: reads what an ended job used.
         sights: method and path of the requests that look at a job; the last ``{}`` is its id.
-        id: the field that holds its id; where an answer has none, the id is in the path.
+        id: the field that holds its id.
         status: the field that holds its state.
+        known_by_sight: an answer that shows a job shows it to be one, so that a process which did not create it can
+            tell its end; ``False`` for what may be history.
+        steps: an id stands for many jobs, one after the other, each of which has an id of its own once it has ended.
     """
 
+    name: str
     ended: frozenset[str]
     usage: Reader
     sights: tuple[tuple[str, str], ...]
     id: str = "id"
     status: str = "status"
+    known_by_sight: bool = True
+    steps: bool = False
 
     def read(self, answer: Answer, body: Any) -> None:
         """Read the job as an answer shows it: its usage where it has ended, else that it goes on."""
         answer.response_id = text(part(body, self.id)) or answer.response_id
+        answer.job = answer.response_id or answer.job
         answer.model = text(part(body, "model")) or answer.model
         answer.service_tier = text(part(body, "service_tier")) or answer.service_tier
         status = text(part(body, self.status))
@@ -44,29 +52,35 @@ class Job:
         if answer.deferred:
             return
         answer.finished = True
+        readers.read_times(answer, body)
+        answer.cancelled = status in ("cancelled", "canceled")
         if status == "failed":
             answer.failed = text(part(part(body, "error"), "code")) or "failed"
         self.usage(answer, body)
 
 
 RESPONSE: Final = Job(
+    "responses",
     ended=frozenset({"completed", "incomplete", "failed", "cancelled"}),
     usage=readers.read_response_usage,
     sights=(("GET", "/responses/{}"), ("POST", "/responses/{}/cancel")),
 )
 BATCH: Final = Job(
+    "batches",
     ended=frozenset({"completed", "failed", "expired", "cancelled"}),
-    usage=readers.read_batch_usage,
+    usage=job_readers.read_batch_usage,
     sights=(("GET", "/batches/{}"), ("POST", "/batches/{}/cancel")),
 )
 VIDEO: Final = Job(
+    "videos",
     ended=frozenset({"completed", "failed"}),
-    usage=readers.read_video_usage,
+    usage=job_readers.read_video_usage,
     sights=(("GET", "/videos/{}"),),
 )
 TRAINING: Final = Job(
+    "fine_tuning.jobs",
     ended=frozenset({"succeeded", "failed", "cancelled"}),
-    usage=readers.read_training_usage,
+    usage=job_readers.read_training_usage,
     sights=(
         ("GET", "/fine_tuning/jobs/{}"),
         ("POST", "/fine_tuning/jobs/{}/cancel"),
@@ -75,8 +89,9 @@ TRAINING: Final = Job(
     ),
 )
 EVAL_RUN: Final = Job(
+    "evals.runs",
     ended=frozenset({"completed", "failed", "canceled"}),
-    usage=readers.read_eval_usage,
+    usage=job_readers.read_eval_usage,
     sights=(
         ("GET", "/evals/{}/runs/{}"),
         ("POST", "/evals/{}/runs/{}/cancel"),
@@ -84,13 +99,25 @@ EVAL_RUN: Final = Job(
     ),
 )
 RUN: Final = Job(
+    "threads.runs",
     ended=frozenset({"completed", "failed", "cancelled", "incomplete", "expired"}),
-    usage=readers.read_run_usage,
-    sights=(("GET", "/threads/{}/runs/{}"), ("POST", "/threads/{}/runs/{}/cancel")),
+    usage=job_readers.read_run_usage,
+    sights=(
+        ("GET", "/threads/{}/runs/{}"),
+        ("POST", "/threads/{}/runs/{}/cancel"),
+        (
+            "POST",
+            "/threads/{}/runs/{}/submit_tool_outputs",
+        ),  # the run goes on, and tells at its end what all of it used
+    ),
+    known_by_sight=False,
 )
-AGENT_SESSION: Final = Job(
-    ended=frozenset({"idle", "failed"}),
-    usage=readers.read_session_usage,
-    sights=(("GET", "/agents/sessions/{}"), ("GET", "/agents/sessions/{}/events")),
+AGENT_TURN: Final = Job(
+    "agents.turns",
+    ended=frozenset(),  # a session goes on; its turns end, and say so as events
+    usage=readers.read_nothing,
+    sights=(("GET", "/agents/sessions/{}/events"),),
+    known_by_sight=False,
+    steps=True,
 )
-AGENT_INVOCATION: Final = replace(AGENT_SESSION, id="session_id", ended=frozenset())
+AGENT_INVOCATION: Final = replace(AGENT_TURN, id="session_id")

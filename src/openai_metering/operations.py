@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from openai_metering import jobs, readers as r
+from openai_metering import job_readers as j, jobs, readers as r
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     Reader = Callable[[Answer, Any], None]
     Estimate = Callable[[Mapping[str, Any]], dict[str, Number]]
-
-CALL: Final = "call"
-SIGHT: Final = "sight"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -39,7 +36,9 @@ class Operation:
         facts: fields of the request that decide about the price, with their attributes; a dot leads inside.
         estimate: what a request asks for, where its answer never says what was used.
         job: the work that goes on after the answer, where there is any.
-        role: ``call`` where the request starts what is billed, ``sight`` where it looks at a job that others started.
+        of: the row whose requests start the job that this request looks at; such a request is not billed itself.
+        names_job: the path names the job, which the answer does not.
+        starts: whether a request with this body starts anything; where left out, each does.
         billed: ``False`` for what only groups billed calls, such as a session: a span, and neither record nor metrics.
     """
 
@@ -56,7 +55,9 @@ class Operation:
     facts: tuple[tuple[str, str], ...] = ()
     estimate: Estimate | None = None
     job: Job | None = None
-    role: str = CALL
+    of: Operation | None = None
+    names_job: bool = False
+    starts: Callable[[Mapping[str, Any]], bool] | None = None
     billed: bool = True
 
     def __repr__(self) -> str:
@@ -101,15 +102,15 @@ _RUN: Final[dict[str, Any]] = {
     "kind": "run",
     "read": jobs.RUN.read,
     "job": jobs.RUN,
-    "observe": r.observe_run,
-    "events": r.RUN_HEAD | r.RUN_WAITS | r.RUN_END,
+    "observe": j.observe_run,
+    "events": j.RUN_HEAD | j.RUN_WAITS | j.RUN_END,
 }
 _AGENT: Final[dict[str, Any]] = {
     "kind": "run",
-    "read": jobs.AGENT_SESSION.read,
-    "job": jobs.AGENT_SESSION,
-    "observe": r.observe_agent,
-    "events": r.AGENT_HEAD | r.AGENT_END | {"error"},
+    "read": jobs.AGENT_TURN.read,
+    "job": jobs.AGENT_TURN,
+    "observe": j.observe_agent,
+    "events": j.AGENT_HEAD | j.AGENT_END | {"error"},
 }
 _BATCH_FACTS: Final = (("completion_window", _WINDOW), ("endpoint", "openai_metering.batch.endpoint"))
 
@@ -153,9 +154,8 @@ CALLS: Final = (
     Operation("evals.runs", "POST", "/evals/{}/runs", kind="eval", read=jobs.EVAL_RUN.read, job=jobs.EVAL_RUN),
     Operation("threads.runs", "POST", "/threads/{}/runs", **_RUN),
     Operation("threads.create_and_run", "POST", "/threads/runs", **_RUN),
-    Operation("threads.runs.submit_tool_outputs", "POST", "/threads/{}/runs/{}/submit_tool_outputs", **_RUN),
     Operation("agents.sessions", "POST", "/agents/sessions", **_AGENT),
-    Operation("agents.sessions.events", "POST", "/agents/sessions/{}/events", **_AGENT),
+    Operation("agents.sessions.events", "POST", "/agents/sessions/{}/events", names_job=True, starts=j.speaks_to_agent, **_AGENT),
     Operation("agents.automations.invocations", "POST", "/agents/automations/{}/invocations", kind="run",
               read=jobs.AGENT_INVOCATION.read, job=jobs.AGENT_INVOCATION),
     Operation("vector_stores.search", "POST", "/vector_stores/{}/search", kind="retrieval", read=r.read_nothing,
@@ -183,7 +183,7 @@ def _sights() -> Iterable[Operation]:
                     events=row.events,
                     api_type=row.api_type,
                     job=row.job,
-                    role=SIGHT,
+                    of=row,
                 )
 
 
@@ -235,6 +235,21 @@ def find(method: str, url: str) -> Operation | None:
         return row
     below = _below_root(segments)
     return None if below is segments else _matching(method, below)
+
+
+def job_in(row: Operation, url: str) -> str | None:
+    """Return the id of the job that a request looks at, as its path names it: what fills the row's last gap.
+
+    Args:
+        row: the request's row.
+        url: what the SDK was asked for.
+    """
+    template = row.path.strip("/").split("/")
+    if "{}" not in template:
+        return None
+    behind = template[::-1].index("{}") + 1
+    segments = _segments(url)
+    return segments[-behind] if len(segments) >= len(template) else None
 
 
 def _matching(method: str, segments: list[str]) -> Operation | None:

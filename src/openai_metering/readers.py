@@ -8,7 +8,6 @@ from openai_metering.shapes import (
     AUDIO_USAGE,
     CHAT_USAGE,
     EMBEDDINGS_USAGE,
-    EVAL_USAGE,
     RESPONSES_USAGE,
     SVG_USAGE,
     TOOL_USAGE,
@@ -40,6 +39,9 @@ TRAINED_TOKENS: Final = "openai_metering.usage.trained_tokens"
 GRADER_TOKENS: Final = "openai_metering.usage.grader_tokens"
 SVG_MODEL: Final = "openai_metering.usage.svg_model"
 
+LAST_SECOND: Final = 2**63 // 10**9 - 1
+"""The last second since the epoch whose nanoseconds OTLP can tell."""
+
 IMAGE_FACTS: Final = (("size", "openai_metering.image.size"), ("quality", "openai_metering.image.quality"))
 VIDEO_FACTS: Final = (("size", "openai_metering.video.size"),)
 """What decides about the price of an image or a video beside its usage; in requests, and again in answers."""
@@ -50,7 +52,7 @@ VIDEO_FACTS: Final = (("size", "openai_metering.video.size"),)
 
 def read_chat(answer: Answer, body: Any) -> None:
     """Read a chat completion, or a legacy completion."""
-    _read_head(answer, body)
+    read_head(answer, body)
     choices = part(body, "choices")
     if isinstance(choices, (list, tuple)):
         answer.finish_reasons = tuple(reason for choice in choices if (reason := text(part(choice, "finish_reason"))))
@@ -62,7 +64,7 @@ def observe_chat(answer: Answer, chunk: Any) -> None:
     """Read one chunk of a streamed completion."""
     if answer.model is None:
         # Azure opens with a chunk whose id and model are empty: the first that has one counts.
-        _read_head(answer, chunk)
+        read_head(answer, chunk)
     choices = part(chunk, "choices")
     if type(choices) is list and choices:
         answer.unfinished = True
@@ -89,14 +91,19 @@ def _read_chat_usage(answer: Answer, body: Any) -> None:
 
 def read_response(answer: Answer, body: Any) -> None:
     """Read an object of the Responses API."""
-    _read_head(answer, body)
+    read_head(answer, body)
     status = part(body, "status")
     if status in ("queued", "in_progress"):
         answer.deferred = True
+        answer.job = answer.response_id
     else:
         answer.finished = True
+    if part(body, "background") is True:
+        answer.job = answer.response_id
+        answer.cancelled = status == "cancelled"
+        read_times(answer, body)
     if status == "failed":
-        answer.failed = _error_code(part(body, "error")) or "failed"
+        answer.failed = error_code(part(body, "error")) or "failed"
     elif status == "incomplete":
         answer.finish_reasons = (text(part(part(body, "incomplete_details"), "reason")) or "incomplete",)
     elif status == "completed":
@@ -121,16 +128,19 @@ RESPONSE_HEAD: Final = frozenset({"response.created", "response.queued"})
 
 def observe_response(answer: Answer, event: Any) -> None:
     """Read one event of a Responses stream; usage sits inside the terminal one."""
-    kind = _kind(event)
+    kind = kind_of(event)
     if kind is None and (inner := part(event, "data")) is not None:  # how openai 1.66 hands on an `error` event
-        event, kind = inner, _kind(inner)
+        event, kind = inner, kind_of(inner)
     if kind in RESPONSE_END:
         read_response(answer, part(event, "response"))
         answer.deferred = False
         answer.finished = answer.terminal = True
     elif kind in RESPONSE_HEAD:
         answer.unfinished = True
-        _read_head(answer, part(event, "response"))
+        response = part(event, "response")
+        read_head(answer, response)
+        if part(response, "background") is True:
+            answer.job = answer.response_id
     elif kind == "error":
         answer.failed = text(part(event, "code")) or "error"
 
@@ -147,7 +157,7 @@ def read_embeddings(answer: Answer, body: Any) -> None:
 
 def read_decision(answer: Answer, body: Any) -> None:
     """Read a decision."""
-    _read_head(answer, body)
+    read_head(answer, body)
     answer.finished = True
     read_usage(answer, part(body, "usage"), RESPONSES_USAGE)
 
@@ -157,14 +167,14 @@ def read_decision(answer: Answer, body: Any) -> None:
 
 def read_images(answer: Answer, body: Any) -> None:
     """Read generated images: the tokens of the models that have them, and how many there are."""
-    _read_head(answer, body)
+    read_head(answer, body)
     answer.finished = True
     read_usage(answer, part(body, "usage"), RESPONSES_USAGE)
     images = part(body, "data")
     if isinstance(images, (list, tuple)) and not answer.invalid:
         add_counts(answer, {IMAGES: len(images)})
     _read_svg(answer, body)
-    _read_facts(answer, body, IMAGE_FACTS)
+    read_facts(answer, body, IMAGE_FACTS)
 
 
 IMAGE_END: Final = frozenset({"image_generation.completed", "image_edit.completed"})
@@ -172,7 +182,7 @@ IMAGE_END: Final = frozenset({"image_generation.completed", "image_edit.complete
 
 def observe_image(answer: Answer, event: Any) -> None:
     """Read one event of a stream of images; each that is completed has its own usage."""
-    kind = _kind(event)
+    kind = kind_of(event)
     if kind in IMAGE_END:
         answer.finished = True
         images = (answer.counts or {}).get(IMAGES, 0)
@@ -180,9 +190,9 @@ def observe_image(answer: Answer, event: Any) -> None:
         if not answer.invalid:
             add_counts(answer, {IMAGES: 1})
         _read_svg(answer, event)
-        _read_facts(answer, event, IMAGE_FACTS)
+        read_facts(answer, event, IMAGE_FACTS)
     elif kind == "error":
-        answer.failed = _error_code(part(event, "error")) or "error"
+        answer.failed = error_code(part(event, "error")) or "error"
     else:
         answer.unfinished = True
 
@@ -201,7 +211,7 @@ SPEECH_END: Final = frozenset({"speech.audio.done"})
 
 def observe_speech(answer: Answer, event: Any) -> None:
     """Read one event of speech that is sent as events."""
-    if _kind(event) in SPEECH_END:
+    if kind_of(event) in SPEECH_END:
         answer.finished = True
         read_usage(answer, part(event, "usage"), AUDIO_USAGE)
 
@@ -220,108 +230,11 @@ TRANSCRIPT_END: Final = frozenset({"transcript.text.done"})
 
 def observe_transcript(answer: Answer, event: Any) -> None:
     """Read one event of a streamed transcription."""
-    if _kind(event) in TRANSCRIPT_END:
+    if kind_of(event) in TRANSCRIPT_END:
         answer.finished = answer.terminal = True
         read_usage(answer, part(event, "usage"), AUDIO_USAGE)
     else:
         answer.unfinished = True
-
-
-# -- Assistants' runs, agents ----------------------------------------------------------------------------------------
-
-RUN_END: Final = frozenset(
-    f"thread.run.{status}" for status in ("completed", "incomplete", "failed", "cancelled", "expired")
-)
-RUN_HEAD: Final = frozenset({"thread.run.created", "thread.run.queued", "thread.run.in_progress"})
-RUN_WAITS: Final = frozenset({"thread.run.requires_action"})
-
-
-def observe_run(answer: Answer, event: Any) -> None:
-    """Read one event of an assistant's run; usage sits inside the terminal one."""
-    kind = text(part(event, "event"))
-    if kind is None:
-        return
-    run = part(event, "data")
-    if kind in RUN_END:
-        _read_head(answer, run)
-        answer.finished = answer.terminal = True
-        answer.deferred = False
-        if kind == "thread.run.failed":
-            answer.failed = _error_code(part(run, "last_error")) or "failed"
-        read_run_usage(answer, run)
-    elif kind in RUN_WAITS:
-        answer.deferred = True  # for the outputs of tools, which are submitted in a call of their own
-    elif kind in RUN_HEAD:
-        answer.unfinished = True
-        _read_head(answer, run)
-
-
-def read_run_usage(answer: Answer, body: Any) -> None:
-    """Read what an assistant's run used."""
-    read_usage(answer, part(body, "usage"), CHAT_USAGE)
-
-
-AGENT_END: Final = frozenset(f"agent.session.turn.{status}" for status in ("completed", "failed", "cancelled"))
-AGENT_HEAD: Final = frozenset({"agent.session.created", "agent.session.turn.created"})
-
-
-def observe_agent(answer: Answer, event: Any) -> None:
-    """Read one event of an agent's session; each turn that ends has its own usage."""
-    kind = _kind(event)
-    if kind in AGENT_END:
-        answer.finished = True
-        answer.deferred = False
-        read_usage(answer, part(event, "usage"), RESPONSES_USAGE, add=True)
-        if kind == "agent.session.turn.failed":
-            answer.failed = _error_code(part(part(event, "turn"), "error")) or "failed"
-    elif kind == "agent.session.turn.created":
-        answer.deferred = True  # until the turn ends, which the stream need not live to see
-    elif kind == "agent.session.created":
-        _read_head(answer, part(event, "session"))
-    elif kind == "error":
-        answer.failed = _error_code(part(event, "error")) or "error"
-
-
-# -- Jobs that have ended --------------------------------------------------------------------------------------------
-
-
-def read_session_usage(answer: Answer, body: Any) -> None:
-    """Read what an agent's session has used so far."""
-    read_usage(answer, part(body, "usage"), RESPONSES_USAGE)
-
-
-def read_batch_usage(answer: Answer, body: Any) -> None:
-    """Read what a batch used."""
-    read_usage(answer, part(body, "usage"), RESPONSES_USAGE)
-    requests = count(part(part(body, "request_counts"), "completed"))
-    if requests is not None and answer.counts is not None:
-        add_counts(answer, {BATCH_REQUESTS: requests})
-
-
-def read_video_usage(answer: Answer, body: Any) -> None:
-    """Read how long a video is; one that failed costs nothing."""
-    seconds = amount(part(body, "seconds"))
-    if seconds is not None and answer.failed is None:
-        answer.counts = {SECONDS: seconds}
-    _read_facts(answer, body, VIDEO_FACTS)
-
-
-def read_training_usage(answer: Answer, body: Any) -> None:
-    """Read how many tokens a model was trained on."""
-    trained = count(part(body, "trained_tokens"))
-    if trained is not None:
-        answer.counts = {TRAINED_TOKENS: trained}
-
-
-def read_eval_usage(answer: Answer, body: Any) -> None:
-    """Read what an evaluation used, over all models; the split by model is kept as it is."""
-    models = part(body, "per_model_usage")
-    if not isinstance(models, (list, tuple)):
-        return
-    for usage in models:
-        read_usage(answer, usage, EVAL_USAGE, add=True)
-    if len(models) > 1:
-        keep_raw(answer, {"per_model_usage": models})
 
 
 # -- Others ----------------------------------------------------------------------------------------------------------
@@ -344,7 +257,7 @@ def read_grader(answer: Answer, body: Any) -> None:
 
 def read_nothing(answer: Answer, body: Any) -> None:
     """Read an answer that says who answers, but never how much."""
-    _read_head(answer, body)
+    read_head(answer, body)
     answer.finished = True
 
 
@@ -372,23 +285,40 @@ def requested_container(body: Mapping[str, Any]) -> dict[str, Number]:
 # -- Shared ----------------------------------------------------------------------------------------------------------
 
 
-def _kind(event: Any) -> str | None:
+_ENDS: Final = ("completed_at", "finished_at", "failed_at", "cancelled_at", "expired_at")
+
+
+def read_times(answer: Answer, body: Any) -> None:
+    """Read when work was ordered and when it ended, by the provider's clock; it counts seconds."""
+    answer.began = _nanoseconds(part(body, "created_at"))
+    answer.ended = next((found for name in _ENDS if (found := _nanoseconds(part(body, name))) is not None), None)
+
+
+def _nanoseconds(seconds: Any) -> int | None:
+    found = amount(seconds)
+    return int(found * 1_000_000_000) if found and found <= LAST_SECOND else None
+
+
+def kind_of(event: Any) -> str | None:
     """The type of an event; any JSON can stand in its place."""
     return text(part(event, "type"))
 
 
-def _error_code(error: Any) -> str | None:
+def error_code(error: Any) -> str | None:
+    """The code of an error that is part of an answer."""
     return text(part(error, "code"))
 
 
-def _read_head(answer: Answer, body: Any) -> None:
+def read_head(answer: Answer, body: Any) -> None:
+    """Read which answer it is, and who gave it."""
     answer.response_id = text(part(body, "id")) or answer.response_id
     answer.model = text(part(body, "model")) or answer.model
     answer.service_tier = text(part(body, "service_tier")) or answer.service_tier
     answer.fingerprint = text(part(body, "system_fingerprint")) or answer.fingerprint
 
 
-def _read_facts(answer: Answer, body: Any, rows: tuple[tuple[str, str], ...]) -> None:
+def read_facts(answer: Answer, body: Any, rows: tuple[tuple[str, str], ...]) -> None:
+    """Read what decides about a price beside usage, by rows of field and attribute."""
     found = dict(_facts(body, rows))
     if found:
         answer.facts = {**(answer.facts or {}), **found}

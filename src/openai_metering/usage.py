@@ -85,6 +85,15 @@ class Answer:
     """Running totals that become usage only when the provider confirms them at the end."""
     deferred: bool = False
     """The work goes on after the answer; its usage comes later."""
+    job: str | None = None
+    """The id of the work that may go on after its call."""
+    step: str | None = None
+    """The id of the part of that work which has ended, where parts are billed by themselves."""
+    cancelled: bool = False
+    """The provider stopped the work because somebody asked for it."""
+    began: int | None = None
+    """Nanoseconds since the epoch, by the provider's clock, when the work was ordered; and when it ended."""
+    ended: int | None = None
     facts: dict[str, str] | None = None
     """Further attributes that decide about a price, e.g. the size of images."""
 

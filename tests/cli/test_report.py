@@ -141,6 +141,19 @@ def test_of_two_finals_the_attributed_one_counts(ledger, report, order):
     assert report(ledger(*finals[:2][::order]))["total"]["input_tokens"] == 2
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_job_that_another_process_saw_the_end_of_is_billed_to_who_ordered_it(ledger, report, order):
+    """Who comes from the pending record, how much from the final one."""
+    records = [
+        line(record("a", state="pending", usage="unknown", input=None, output=None)),
+        line(record("a", input=7, **NOBODY)),
+    ]
+    result = report(ledger(*records[::order]))
+    (row,) = result["rows"]
+    assert (row["organization"], row["subscriber"], row["input_tokens"]) == ("AcmeSoft", "alice", 7)
+    assert (row["kind"], row["calls"], result["duplicates"]) == ("owned", 1, 0)
+
+
 def test_a_second_final_does_not_move_a_call_into_the_next_month(ledger, report):
     """Of two equal finals the earlier one counts."""
     later = JULY + 30 * 86_400 * 10**9

@@ -22,12 +22,12 @@ CORE = [name for name in FILES if not name.startswith(("cli.", "local."))]
 # their own around the package.
 ROOMS = (
     ("errors", "masking", "usage", "version", "settings"),
-    ("shapes", "readers", "jobs"),
+    ("shapes", "readers", "job_readers", "jobs"),
     ("attribution", "operations", "free", "finished", "ledger"),
     ("realtime",),
     ("scope",),
     ("signals",),
-    ("call", "deferred"),
+    ("deferred", "call", "sights"),
     ("seams",),
     ("instrumentor",),
     ("__init__",),
@@ -37,9 +37,10 @@ RANK = {name: rank for rank, room in enumerate(ROOMS) for name in room}
 VALUES = {
     "attribution": {"errors", "masking"},
     "scope": {"errors", "attribution"},
-    "operations": {"readers", "jobs"},
+    "operations": {"job_readers", "jobs", "readers"},
     "free": {"operations"},
-    "jobs": {"readers", "usage"},
+    "jobs": {"job_readers", "readers", "usage"},
+    "job_readers": {"readers", "shapes", "usage"},
     "readers": {"shapes", "usage"},
     "shapes": {"usage"},
     "usage": {"masking"},

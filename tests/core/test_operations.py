@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from openai_metering.operations import CALL, CALLS, EMBEDDINGS, OPERATIONS, RESPONSES, SIGHT, find
+from openai_metering.operations import CALLS, EMBEDDINGS, OPERATIONS, RESPONSES, find, job_in
 
 HOST = "https://api.openai.com"
 AZURE = "https://acme.openai.azure.com"
@@ -70,7 +70,7 @@ def test_only_the_method_that_creates_is_billed(row, method):
     """Listing, looking and deleting are free of charge."""
     for url in (filled(row), f"{HOST}/v1{filled(row)}"):
         found = find(method, url)
-        assert found is None or found.role == SIGHT
+        assert found is None or found.of is not None
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_only_the_method_that_creates_is_billed(row, method):
 def test_ids_and_sub_paths_are_not_the_call_that_creates(prefix, path):
     """Fetching, cancelling or updating a stored answer is not billed again."""
     found = find("POST", prefix + path)
-    assert found is None or found.role == SIGHT
+    assert found is None or found.of is not None
 
 
 @pytest.mark.parametrize(("path", "row"), [("/responses?x=/embeddings", RESPONSES), ("/files?x=/embeddings", None)])
@@ -130,9 +130,26 @@ def test_the_sights_of_a_job_are_known_and_not_billed():
     for row in CALLS:
         for method, path in row.job.sights if row.job else ():
             sight = find(method, path.replace("{}", "id_1"))
-            assert (sight.role, sight.kind) == (SIGHT, row.kind)
-            assert sight.job.sights == row.job.sights
-    assert {row.role for row in CALLS} == {CALL}
+            assert sight.of in CALLS
+            assert (sight.of.job.name, sight.kind) == (row.job.name, row.kind)
+            assert job_in(sight, f"{HOST}/v1{path.replace('{}', 'id_1')}") == "id_1"
+    assert all(row.of is None for row in CALLS)
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "identifier"),
+    [
+        ("GET", "/responses/resp_1?stream=true", "resp_1"),
+        ("POST", "/responses/resp_1/cancel", "resp_1"),
+        ("GET", AZURE + "/openai/v1/responses/resp_1", "resp_1"),
+        ("POST", "/threads/thread_1/runs/run_1/submit_tool_outputs", "run_1"),
+        ("POST", "/evals/eval_1/runs/run_1", "run_1"),
+        ("POST", "/responses", None),
+    ],
+)
+def test_a_path_names_the_job_that_it_looks_at(method, url, identifier):
+    """The last segment that is filled in."""
+    assert job_in(find(method, url), url) == identifier
 
 
 @pytest.mark.parametrize("path", ["/videos//remix", "/videos/a/b/remix", "/threads/t/runs/r/submit_tool_outputs/x"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from openai_metering import jobs, readers as r
+from openai_metering import readers as r
 from openai_metering.usage import MAX_RAW, Answer, amount
 
 GEN, OWN = "gen_ai.usage.", "openai_metering.usage."
@@ -123,63 +123,6 @@ def test_a_streamed_transcript_ends_with_its_usage():
     assert (answer.unfinished, answer.terminal) == (True, False)
     answer = read(r.observe_transcript, {"type": "transcript.text.done", "usage": {"type": "tokens", **USAGE}})
     assert (answer.counts, answer.terminal) == (COUNTS, True)
-
-
-@pytest.mark.parametrize("status", ["completed", "incomplete", "failed", "cancelled", "expired"])
-def test_a_run_says_at_its_end_what_it_used(status):
-    """In its stream and in its object; the usage of a step is no other consumption."""
-    run = {"id": "run_1", "status": status, "usage": {"prompt_tokens": 9, "completion_tokens": 5}}
-    step = {"event": "thread.run.step.completed", "data": {"usage": {"prompt_tokens": 1}}}
-    streamed = read(r.observe_run, step, {"event": f"thread.run.{status}", "data": run})
-    assert (streamed.counts, streamed.terminal, streamed.response_id) == (COUNTS, True, "run_1")
-    assert read(jobs.RUN.read, run).counts == COUNTS
-
-
-def test_a_run_that_waits_for_tools_is_deferred():
-    """Its usage is told when it goes on."""
-    assert read(r.observe_run, {"event": "thread.run.requires_action", "data": {}}).deferred
-
-
-def test_the_turns_of_an_agent_add_up():
-    """A session's stream tells each turn's usage once."""
-    turn = {"type": "agent.session.turn.completed", "usage": USAGE}
-    session = {"type": "agent.session.created", "session": {"id": "sess_1"}}
-    answer = read(r.observe_agent, session, {"type": "agent.session.turn.created"}, turn, turn)
-    assert answer.counts == {name: 2 * number for name, number in COUNTS.items()}
-    assert (answer.response_id, answer.deferred) == ("sess_1", False)
-
-
-@pytest.mark.parametrize(
-    ("job", "body", "counts"),
-    [
-        (
-            jobs.BATCH,
-            {"status": "completed", "usage": USAGE, "request_counts": {"completed": 3, "failed": 1}},
-            {**COUNTS, OWN + "batch_requests": 3},
-        ),
-        (jobs.VIDEO, {"status": "completed", "seconds": "8", "size": "1x1"}, {OWN + "seconds": 8.0}),
-        (jobs.VIDEO, {"status": "failed", "seconds": "8"}, None),
-        (jobs.TRAINING, {"status": "succeeded", "trained_tokens": 7}, {OWN + "trained_tokens": 7}),
-        (
-            jobs.EVAL_RUN,
-            {
-                "status": "completed",
-                "per_model_usage": [
-                    {"model_name": name, "prompt_tokens": 4, "completion_tokens": 2, "invocation_count": 1}
-                    for name in ("a", "b")
-                ],
-            },
-            {GEN + "input_tokens": 8, GEN + "output_tokens": 4, OWN + "invocations": 2},
-        ),
-        (jobs.AGENT_SESSION, {"status": "idle", "usage": USAGE}, COUNTS),
-    ],
-    ids=lambda value: value.get("status") if isinstance(value, dict) else None,
-)
-def test_a_job_is_read_when_it_has_ended(job, body, counts):
-    """Before its end its numbers are no bill."""
-    assert read(job.read, {"id": "job_1", **body}).counts == counts
-    before = read(job.read, {"id": "job_1", **body, "status": "in_progress"})
-    assert (before.counts, before.deferred, before.response_id) == (None, True, "job_1")
 
 
 def test_a_grader_tells_its_tokens():

@@ -32,6 +32,7 @@ GUARDS = {
     "scope:attribution.__enter__": "public: the application's `with`",
     "scope:attribution.__exit__": "public: the application's `with`",
     "signals:Signals.finish": "the guard around each signal",
+    "signals:Signals.settle": "the guard around each signal",
     "signals:Signals.start": "the guard around the span",
     "seams.http:_begin": "the guard before the request",
     "seams.http:_responded": "the guard at the response",
@@ -122,6 +123,20 @@ def responses_stream(client: Any, **who: Any) -> Any:
     if not hasattr(client, "responses"):
         return None
     return [*map(seen, client.responses.create(model="gpt-4.1", input="x", stream=True, **who))]
+
+
+def background(client: Any, **who: Any) -> Any:
+    if not hasattr(client, "responses"):
+        return None
+    response = client.responses.create(model="gpt-4.1", input="x", extra_body={"background": True}, **who)
+    return [seen(response), *(seen(client.responses.retrieve(response.id)) for _ in range(4))]
+
+
+def background_stream(client: Any, **who: Any) -> Any:
+    if not hasattr(client, "responses"):
+        return None
+    streamed = client.responses.create(model="gpt-4.1", input="x", stream=True, extra_body={"background": True}, **who)
+    return [*map(seen, streamed)]
 
 
 def stream_left(client: Any, **who: Any) -> Any:
@@ -222,6 +237,8 @@ FORMS: list[Callable[..., Any]] = [
     embeddings,
     stream,
     responses_stream,
+    background,
+    background_stream,
     stream_left,
     stream_dropped,
     stream_cut,

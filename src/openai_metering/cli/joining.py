@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.cli.records import ATTRIBUTION_STATUSES, STATES, USAGE_STATUSES
@@ -22,6 +23,7 @@ class Calls:
     def __init__(self) -> None:
         self._rows: dict[str, UsageRow] = {}
         self._states: dict[str, set[str]] = {}  # only of the ids that were met in more than one state
+        self._owners: dict[str, UsageRow] = {}  # of those ids, the best record that says for whom
         self.duplicates = 0
         """Records that repeat an id in a state in which it was already there."""
 
@@ -38,11 +40,16 @@ class Calls:
             self.duplicates += 1
         else:
             self._states[row.record_id] = states | {row.state}
+        known = [
+            one for one in (held, row, self._owners.get(row.record_id)) if one and one.attribution != "unattributed"
+        ]
+        if known:
+            self._owners[row.record_id] = max(known, key=_rank)
         self._rows[row.record_id] = better(held, row)
 
     def rows(self) -> Iterable[UsageRow]:
-        """Return the one record that counts of each call."""
-        return self._rows.values()
+        """Return what counts of each call, as one record."""
+        return (_joined(row, self._owners.get(record_id)) for record_id, row in self._rows.items())
 
 
 def better(one: UsageRow, other: UsageRow) -> UsageRow:
@@ -60,6 +67,26 @@ def better(one: UsageRow, other: UsageRow) -> UsageRow:
         One of the two.
     """
     return max(one, other, key=_rank)
+
+
+def _joined(best: UsageRow, owner: UsageRow | None) -> UsageRow:
+    """What the records of one call say together.
+
+    A process that sees the end of a job which another one ordered knows no more than that: for whom it was, and by
+    which operation, then comes from the record of who ordered it.
+    """
+    if owner is None or best.attribution != "unattributed":
+        return best
+    return replace(
+        best,
+        attribution=owner.attribution,
+        organization=owner.organization,
+        subscriber=owner.subscriber,
+        credential=owner.credential,
+        tags=owner.tags,
+        operation=owner.operation,
+        model=best.model or owner.model,
+    )
 
 
 def _rank(row: UsageRow) -> tuple[Any, ...]:

@@ -45,7 +45,6 @@ ROUTES: Final = (
     ("/evals/{}/runs", "evals"),
     ("/threads/{}/runs", "runs"),
     ("/threads/runs", "runs"),
-    ("/threads/{}/runs/{}/submit_tool_outputs", "runs"),
     ("/agents/sessions", "agents"),
     ("/agents/sessions/{}/events", "inputs"),
     ("/agents/automations/{}/invocations", "invocations"),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.local import answers, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -131,14 +134,26 @@ def runs(ask: wire.Ask) -> list[Event]:
 def agents(ask: wire.Ask) -> list[Event]:
     """An agent's session with one turn."""
     session = answers.session(ask)
-    turn = {"id": "turn_1", "session_id": session["id"], "status": "completed"}
-    at = {"session_id": session["id"], "turn_id": "turn_1"}
-    bodies: list[dict[str, Any]] = [
-        {"type": "agent.session.created", "session": session},
-        {"type": "agent.session.turn.created", **at, "turn": turn | {"status": "queued"}},
-        {"type": "agent.session.turn.completed", **at, "turn": turn, "usage": ask.usage},
-        {"type": "agent.session.idle", "session_id": session["id"]},
+    return _with_ids([{"type": "agent.session.created", "session": session}, *turn(ask, session["id"])])
+
+
+def turn(ask: wire.Ask, session_id: str) -> list[dict[str, Any]]:
+    """The events of one turn of an agent's session."""
+    of = {"id": f"turn_{ask.n:08d}", "session_id": session_id, "status": "completed"}
+    at = {"session_id": session_id, "turn_id": of["id"]}
+    return [
+        {"type": "agent.session.turn.created", **at, "turn": of | {"status": "queued"}},
+        {"type": "agent.session.turn.completed", **at, "turn": of, "usage": ask.usage},
+        {"type": "agent.session.idle", "session_id": session_id},
     ]
+
+
+def turns(asks: Iterable[wire.Ask], session_id: str) -> list[Event]:
+    """What a session tells who listens to it."""
+    return _with_ids([event for ask in asks for event in turn(ask, session_id)])
+
+
+def _with_ids(bodies: list[dict[str, Any]]) -> list[Event]:
     return [Event(body | {"event_id": f"e_{place}"}) for place, body in enumerate(bodies)]
 
 

@@ -17,6 +17,7 @@ from openai_metering.local import answers, wire
 from openai_metering.local.background import BackgroundServer, run_until_told
 from openai_metering.local.events import STREAMED, Event, sent_usage
 from openai_metering.local.exchange import Exchange
+from openai_metering.local.jobs import KINDS, POLLS, SESSIONS, STORED, Jobs
 from openai_metering.local.journal import Journal, Served
 from openai_metering.local.numbers import response_usage, served_model
 from openai_metering.local.scenarios import (
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-STORED: Final = 1000  # responses that can be retrieved
-POLLS: Final = 2  # retrievals of a background response before it is complete
 HELD_AFTER: Final = 2  # events
 HTML: Final = b"<html><body>Bad gateway, says a proxy with status 200</body></html>"
 _RETRIEVED: Final = re.compile(r"/responses/([^/]+)(/cancel)?")
@@ -59,6 +58,7 @@ class ProviderStandIn(BackgroundServer):
         # Touched by the server's thread only.
         self._attempts: dict[str, int] = {}
         self._stored: OrderedDict[str, list[Any]] = OrderedDict()
+        self._jobs = Jobs()
         self._held: list[asyncio.Future[None]] = []
         self._released_ahead = False
         self._in_progress = 0
@@ -128,6 +128,7 @@ class ProviderStandIn(BackgroundServer):
     def _forget(self) -> None:
         self._attempts.clear()
         self._stored.clear()
+        self._jobs.clear()
         self._released_ahead = False
 
     async def hold(self) -> None:
@@ -183,6 +184,10 @@ class ProviderStandIn(BackgroundServer):
             self._stored[ask.response_id] = [ask, scenario, POLLS if background and not exchange.stream else 0]
             if len(self._stored) > STORED:
                 self._stored.popitem(last=False)
+        if kind in KINDS:
+            self._jobs.order(ask, answers.PLAIN[kind](ask))
+        if kind in SESSIONS:
+            self._jobs.speak(ask, answers.PLAIN[kind](ask))
         if scenario.wire is Wire.TIMEOUT:
             return await self._never(exchange)
         if background and not exchange.stream:
@@ -198,6 +203,9 @@ class ProviderStandIn(BackgroundServer):
         """Answer what is not billed: a stored response, or any other path."""
         if exchange.scenario.wire is Wire.TIMEOUT:
             return await self._never(exchange)
+        looked = await self._looked(exchange)
+        if looked is not None:
+            return looked
         found = _RETRIEVED.fullmatch(exchange.place.route)
         if found is None or (exchange.request.method == "POST") is (found[2] is None):
             return exchange.whole(wire.anything(exchange.place.route))
@@ -213,6 +221,22 @@ class ProviderStandIn(BackgroundServer):
         if found[2]:
             return exchange.whole(wire.response(stored[0], "cancelled") | {"id": found[1], "output": [], "usage": None})
         return await self._retrieved(exchange, stored)
+
+    async def _looked(self, exchange: Exchange) -> web.StreamResponse | None:
+        """Answer a request that looks at a job, or listens to an agent."""
+        method, route = exchange.request.method, exchange.place.route
+        turns = self._jobs.turns(method, route)
+        if turns is not None:
+            exchange.stream = True
+            return await self._streamed(exchange, turns)
+        look = self._jobs.look(method, route)
+        if look is None:
+            return None
+        ask = look.ask
+        exchange.response_id, exchange.model = look.body["id"], ask.model
+        if exchange.stream and ask.kind in STREAMED:
+            return await self._streamed(exchange, stream_events(exchange.scenario, ask, STREAMED[ask.kind]))
+        return await self._plain(exchange, look.body)
 
     async def _retrieved(self, exchange: Exchange, stored: list[Any]) -> web.StreamResponse:
         """Answer with a stored response: history, but for the first sight of a background one."""

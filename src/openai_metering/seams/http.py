@@ -17,13 +17,16 @@ from openai_metering.seams import bodies, carrier as carriers, streams
 from openai_metering.seams.failures import classify, refuses_stream_options
 from openai_metering.seams.requests import body_of, read_request
 from openai_metering.seams.servers import server_of
+from openai_metering.sights import Sight
 from openai_metering.usage import count, part, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from openai_metering.operations import Operation
     from openai_metering.seams.metering import Metering
     from openai_metering.seams.patches import Patches
+    from openai_metering.signals import Signals
 
 
 def patch_clients(module: Any, patches: Patches, metering: Metering) -> None:
@@ -259,10 +262,11 @@ def _begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[
             return None
         options = args[1] if len(args) > 1 else kwargs["options"]
         operation = operations.find(options.method, options.url)
-        # A sight of a job is in the table, and left alone until the calls that start jobs wait for their end.
-        if operation is None or operation.role != operations.CALL or not signals.listening():
+        if operation is None or not signals.listening() or not _starts(operation, options):
             return None
         drain()
+        if operation.of is not None:
+            return _look(metering, signals, operation, client, args, kwargs)
         carrier = carriers.find(options.headers)
         keyword, scope = (EMPTY, current_attribution()) if carrier is None else (carrier.keyword, carrier.scope)
         body = body_of(options)
@@ -271,8 +275,7 @@ def _begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[
         try:
             if operation.estimate is not None:
                 call.estimate = operation.estimate(body)
-            ours = copy.copy(options)
-            ours.headers = carriers.put(options.headers, carriers.carrier_class()(call=call))
+            ours = _carrying(options, call)
             sending = _Sending(metering, call, args, kwargs, ours)
             if operation.asks_for_usage and kwargs.get("stream") and _may_ask(metering, call):
                 changed = _asking_for_usage(ours)
@@ -287,6 +290,32 @@ def _begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[
     except Exception as error:
         errors.swallow("begin", error)
         return None
+
+
+def _starts(operation: Operation, options: Any) -> bool:
+    """Whether a request starts what its row says."""
+    return operation.starts is None or operation.starts(body_of(options))
+
+
+def _look(
+    metering: Metering,
+    signals: Signals,
+    operation: Operation,
+    client: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> _Sending:
+    """Start to look at a job: nothing is billed, and the end of the job may be seen."""
+    options = args[1] if len(args) > 1 else kwargs["options"]
+    sight = Sight(signals, operation, server_of(client), operations.job_in(operation, options.url))
+    return _Sending(metering, sight, args, kwargs, _carrying(options, sight))
+
+
+def _carrying(options: Any, call: Call) -> Any:
+    """A copy of the options by which the response finds its call."""
+    ours = copy.copy(options)
+    ours.headers = carriers.put(options.headers, carriers.carrier_class()(call=call))
+    return ours
 
 
 def _may_ask(metering: Metering, call: Call) -> bool:
@@ -334,6 +363,8 @@ def _responded(metering: Metering, kwargs: dict[str, Any]) -> Call | None:
         if call is not None:
             response = kwargs["response"]
             call.answering = True
+            if call.operation.names_job:
+                call.answer.job = operations.job_in(call.operation, kwargs["options"].url)
             call.responded(
                 response.status_code, text(response.headers.get("x-request-id")), kwargs.get("retries_taken") or 0
             )

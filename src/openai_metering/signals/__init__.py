@@ -74,6 +74,23 @@ class Signals:
             except Exception as error:
                 errors.swallow("span.end", error)
 
+    def settle(self, finished: FinishedCall, *, counted: bool) -> None:
+        """Emit what becomes known when a job has ended, whose call was emitted when it was ordered.
+
+        Args:
+            finished: the job, with the usage that its call could not have.
+            counted: whether this process ordered it, so that its metrics count the call.
+        """
+        try:
+            self.records.emit(finished)
+        except Exception as error:
+            errors.swallow("record", error)
+        if counted:
+            try:
+                self.metrics.settle(finished)
+            except Exception as error:
+                errors.swallow("metrics", error)
+
     def close(self) -> None:
         """Stop emitting; called by ``uninstrument()``."""
         self.metrics.close()

@@ -11,6 +11,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import Observation
 
 from openai_metering import errors
+from openai_metering.finished import TOLD
 from openai_metering.signals import conventions as c
 from openai_metering.signals.providers import Listener
 from openai_metering.version import VERSION
@@ -121,10 +122,27 @@ class Metrics:
         """Count a finished call; usage that is not reported adds no token."""
         if not self._listener:
             return
+        common = self._common(finished)
+        self._durations[_DURATIONS.get(finished.operation.kind, c.METRIC_OPERATION_DURATION)].record(
+            (finished.ended - finished.started) / 1e9,
+            common if finished.error_type is None else {**common, c.ERROR_TYPE: finished.error_type},
+        )
+        additions: list[tuple[tuple[Any, _Attributes], Number]] = [
+            ((self._calls, _calls(finished.operation.name, finished.outcome, finished.usage.status, finished.who)), 1)
+        ]
+        if finished.state != TOLD:
+            additions += self._used(finished, common)
+        self._sum(additions)
+
+    def settle(self, finished: FinishedCall) -> None:
+        """Count what a job used, whose call was counted when it was ordered."""
+        if self._listener:
+            self._sum(self._used(finished, self._common(finished)))
+
+    def _common(self, finished: FinishedCall) -> _Attributes:
         answer = finished.answer
-        operation = finished.operation
-        common = _common(
-            operation,
+        return _common(
+            finished.operation,
             finished.server,
             finished.request,
             finished.who,
@@ -132,14 +150,10 @@ class Metrics:
             answer.service_tier,
             self._levels,
         )
-        self._durations[_DURATIONS.get(operation.kind, c.METRIC_OPERATION_DURATION)].record(
-            (finished.ended - finished.started) / 1e9,
-            common if finished.error_type is None else {**common, c.ERROR_TYPE: finished.error_type},
-        )
+
+    def _used(self, finished: FinishedCall, common: _Attributes) -> list[tuple[tuple[Any, _Attributes], Number]]:
         counts = finished.usage.counts
-        additions: list[tuple[tuple[Any, _Attributes], Number]] = [
-            ((self._calls, _calls(operation.name, finished.outcome, finished.usage.status, finished.who)), 1)
-        ]
+        additions: list[tuple[tuple[Any, _Attributes], Number]] = []
         if finished.usage.status == "reported":
             for counter, total, splits in self._counters:
                 amount = counts.get(total)
@@ -155,6 +169,9 @@ class Metrics:
                 for name in counts.keys() & _UNITS.keys()
                 if counts[name]
             ]
+        return additions
+
+    def _sum(self, additions: list[tuple[tuple[Any, _Attributes], Number]]) -> None:
         with self._lock:
             pending = self._pending
             for key, amount in additions:

@@ -10,6 +10,7 @@ from opentelemetry import _logs, metrics, trace
 from opentelemetry._logs import LogRecord, SeverityNumber
 
 from openai_metering import errors, settings as options
+from openai_metering.finished import TOLD
 from openai_metering.ledger import Ledger
 from openai_metering.signals import conventions as c
 from openai_metering.signals.attributes import at_end, at_start
@@ -55,7 +56,7 @@ class Records:
 
     def emit(self, finished: FinishedCall) -> None:
         """Emit the record of a finished call."""
-        if not (self._to_ledger or self._to_otlp):
+        if finished.state == TOLD or not (self._to_ledger or self._to_otlp):
             return
         attributes = record_attributes(finished)
         in_ledger = self._to_ledger and self._append(finished, attributes)
@@ -148,9 +149,9 @@ def record_attributes(finished: FinishedCall) -> dict[str, Any]:
     """Everything that a usage record says."""
     organization, subscriber, credential = finished.who.sources
     attributes: dict[str, Any] = {
-        c.RECORD_ID: os.urandom(16).hex(),
+        c.RECORD_ID: finished.record_id or os.urandom(16).hex(),
         c.RECORD_VERSION: RECORD_VERSION,
-        c.RECORD_STATE: "final",
+        c.RECORD_STATE: finished.state,
         c.RECORD_START_TIME: finished.started,
         **at_start(finished.operation, finished.server, finished.request, finished.who),
         **at_end(finished),
