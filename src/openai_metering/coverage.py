@@ -129,7 +129,7 @@ def _lines() -> Iterator[str]:
 def _elsewhere(job: Job) -> str:
     if not job.known_by_sight:
         return "no"
-    return "where the answer says `background: true`" if job.name == "responses" else "yes"
+    return "where the answer says `background: true`" if job.says_so else "with what it used"
 
 
 def _row(row: Operation) -> tuple[str, ...]:

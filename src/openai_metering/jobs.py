@@ -29,6 +29,8 @@ class Job:
         status: the field that holds its state.
         known_by_sight: an answer that shows a job shows it to be one, so that a process which did not create it can
             tell its end; ``False`` for what may be history.
+        says_so: an answer says itself that it is a job; of other kinds a process which did not create it tells an end
+            only with what was used.
         steps: an id stands for many jobs, one after the other, each of which has an id of its own once it has ended.
     """
 
@@ -39,6 +41,7 @@ class Job:
     id: str = "id"
     status: str = "status"
     known_by_sight: bool = True
+    says_so: bool = False
     steps: bool = False
 
     def read(self, answer: Answer, body: Any) -> None:
@@ -64,6 +67,7 @@ RESPONSE: Final = Job(
     ended=frozenset({"completed", "incomplete", "failed", "cancelled"}),
     usage=readers.read_response_usage,
     sights=(("GET", "/responses/{}"), ("POST", "/responses/{}/cancel")),
+    says_so=True,
 )
 BATCH: Final = Job(
     "batches",

@@ -68,7 +68,7 @@ class Sight(Call):
         first, waiting = deferred.end(job, identifier, answer.step, self.server)
         if waiting is not None:
             self.signals.settle(_ended(answer, waiting, answer.ended), counted=True)
-        elif first and job.known_by_sight and answer.job is not None:
+        elif first and job.known_by_sight and answer.job is not None and (job.says_so or answer.counts is not None):
             # Ordered by another process: who it is for stands in the pending record that was made there.
             ended = answer.ended or answer.began
             key = deferred.key_of(self.server, job, answer.job)
