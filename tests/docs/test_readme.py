@@ -212,7 +212,8 @@ def test_levels_of_who():
 def test_environment_variables():
     """Every variable of ours that a document names is an option, or one that the Collector's configuration reads."""
     known = {option.variable for option in OPTIONS} | {"OPENAI_METERING_CACHE", "OPENAI_METERING_TEST_SIZE"}
-    known |= set(re.findall(r"OPENAI_METERING_\w+", (ROOT / "collector-config" / "local.yaml").read_text("utf-8")))
+    for config in (ROOT / "collector-config").rglob("*.yaml"):
+        known |= set(re.findall(r"OPENAI_METERING_\w+", config.read_text("utf-8")))
     for path in DOCUMENTS:
         assert set(re.findall(r"OPENAI_METERING_[A-Z_]+[A-Z]", path.read_text("utf-8"))) <= known, path
 
