@@ -35,6 +35,9 @@ SDKS = {"1.40.0": ["httpx<0.28"], "1.66.*": [], "2.*": []}
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 REQUIRED_IN_CI = ("3.10", "3.13")
 
+# What httpx and httpx2 decode compressed answers with, beside the standard library.
+CODINGS = ["backports.zstd", "brotli", "zstandard"]
+
 # What depends on the SDK or on the interpreter: all but the command line, the Collector and the documents.
 CORE = ["tests/core", "tests/conformance", "tests/faults", "tests/property"]
 
@@ -78,7 +81,7 @@ if os.environ.get("CI") and missing:
 
 def install(session: nox.Session, *packages: str) -> None:
     """Install this project with its test tools, and what the session is about."""
-    session.install("-e", ".[demo]", "pytest", "pytest-xdist", "hypothesis", *packages)
+    session.install("-e", ".[demo]", "pytest", "pytest-xdist", "hypothesis", *CODINGS, *packages)
 
 
 @nox.session(python=False)

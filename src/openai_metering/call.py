@@ -146,7 +146,7 @@ class Call:
             self.finish(FAILED, error_type=answer.failed, reason="failed")
         elif answer.deferred:
             self.finish(COMPLETED, reason="deferred")
-        elif answer.unfinished and not answer.finished and answer.counts is None:
+        elif answer.unfinished and not answer.finished and answer.counts is None and not answer.too_large:
             self.finish(FAILED, error_type="stream_cut", reason="cut")
         else:
             self.finish(COMPLETED, reason="not_sent")
@@ -262,7 +262,8 @@ class Call:
             return Usage(NOT_BILLED, reason)
         if self.estimate and self.answering:
             return Usage(ESTIMATED, "from_request", self.estimate)
-        reason = "invalid" if answer.invalid and reason == "not_sent" else reason
+        if reason == "not_sent":
+            reason = "invalid" if answer.invalid else "body_too_large" if answer.too_large else reason
         return Usage(UNKNOWN, reason, answer.unconfirmed or {})
 
 

@@ -26,7 +26,7 @@ REASONS: Final = {
     "invalid": "the answer carries usage that is not made of whole numbers",
     "closed_before_usage": "the caller left the stream before its usage was sent",
     "not_read": "the caller never read the answer's body",
-    "not_observed": "the caller read the raw bytes, which are not decoded here",
+    "not_observed": "the caller read raw bytes that are not in the coding which their header names",
     "cancelled": "the caller's task or thread was cancelled",
     "timeout": "no answer came in time",
     "connection": "the connection failed before an answer came",
@@ -34,7 +34,7 @@ REASONS: Final = {
     "failed": "the provider reported an error within its answer",
     "from_request": "the provider reports no usage for this kind of call: what was asked for is counted",
     "deferred": "the work goes on in the background and its usage comes later",
-    "body_too_large": "the body is larger than what is kept for reading",
+    "body_too_large": "the body is larger than what is kept for reading, and its two ends say no usage",
     "refused": "the provider refused the call",
     "internal": "the answer could not be observed",
 }
@@ -66,6 +66,8 @@ class Answer:
 
     counts: dict[str, Number] | None = None
     invalid: bool = False
+    too_large: bool = False
+    """Only parts of the answer were looked at."""
     raw: str | None = None
     """What usage objects said under names that no shape knows, as JSON."""
     response_id: str | None = None

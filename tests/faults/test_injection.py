@@ -54,6 +54,9 @@ GUARDS = {
     "seams.streams:tell": "the guard around a close",
     "seams.bodies:BodyObserver.feed": "the guard around a piece",
     "seams.bodies:BodyObserver.end": "the guard at a body's end",
+    "seams.bodies:ObservedBody._reads": "guards the choice of what sees raw bytes",
+    "seams.codings:RawReader.feed": "the guard around a piece of raw bytes",
+    "seams.codings:RawReader.end": "the guard at the end of raw bytes",
     "seams.bodies:BodyObserver.failed": "the guard at a body's failure",
     "seams.bodies:BodyObserver.__del__": "the guard of the finaliser",
 }
@@ -79,9 +82,9 @@ SEAM = {
     "seams.bodies:ObservedBody.__aiter__": "the HTTP library's stream protocol",
     "seams.bodies:ObservedBody.close": "the HTTP library's stream protocol",
     "seams.bodies:ObservedBody.aclose": "the HTTP library's stream protocol",
-    "seams.bodies:ObservedDecoder.decode": "the HTTP library's decoder protocol",
-    "seams.bodies:ObservedDecoder.flush": "the HTTP library's decoder protocol",
-    "seams.bodies:ObservedDecoder._fed": "the HTTP library's decoder protocol",
+    "seams.codings:ObservedDecoder.decode": "the HTTP library's decoder protocol",
+    "seams.codings:ObservedDecoder.flush": "the HTTP library's decoder protocol",
+    "seams.codings:ObservedDecoder._fed": "the HTTP library's decoder protocol",
 }
 INJECTED = {name: function for name, function in FUNCTIONS.items() if name not in GUARDS | SEAM}
 
@@ -189,6 +192,12 @@ def stream_lines(client: Any, **who: Any) -> Any:
         return [line.replace(',"usage":null', "") for line in response.iter_lines()]
 
 
+def gzip_iter_raw(client: Any, **who: Any) -> Any:
+    asking = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+    with client.chat.completions.with_streaming_response.create(**asking, **scenario("gzip"), **who) as response:
+        return b"".join(response.http_response.iter_raw())
+
+
 def gzip_read(client: Any, **who: Any) -> Any:
     with client.chat.completions.with_streaming_response.create(**CHAT, **scenario("gzip"), **who) as response:
         return response.read()
@@ -247,6 +256,7 @@ FORMS: list[Callable[..., Any]] = [
     raw_stream_parsed,
     lines,
     stream_lines,
+    gzip_iter_raw,
     gzip_read,
     helper,
     refused,

@@ -13,12 +13,13 @@ import wrapt
 from openai_metering import errors
 from openai_metering.call import abandon, watch
 from openai_metering.finished import COMPLETED, DROPPED, STOPPED, UNREAD
+from openai_metering.seams.codings import ObservedDecoder, RawReader, reads_decoded
 from openai_metering.seams.failures import classify
 from openai_metering.seams.streams import is_extra, tell
 from openai_metering.usage import text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from openai_metering.call import Call
 
@@ -27,13 +28,15 @@ else:
     Proxy = wrapt.ObjectProxy  # generic from wrapt 2.0 on
 
 MAX_BODY: Final = 8 * 1024 * 1024
-"""Bytes of a body that are parsed whole; of a larger one only the end is looked at."""
+"""Bytes of a body that are parsed whole; of a larger one only its two ends are looked at."""
 TAIL: Final = 64 * 1024
+"""Bytes of each end."""
 MAX_EVENT: Final = 8 * 1024 * 1024
 """Bytes of one server-sent event that are kept."""
 
 _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*(?=[^\sn])')
+_TOTALS: Final = re.compile(rb'"(usage|tool_usage|svg_usage)"\s*:\s*(?=[^\sn])')
 _FINISH: Final = re.compile(rb'"finish_reason"\s*:\s*"')
 _MODEL: Final = re.compile(rb'"model"\s*:\s*"([^"\\]{1,256})"')
 EVENTS: Final = "text/event-stream"
@@ -66,28 +69,33 @@ def _read_json(call: Call, body: bytes) -> None:
     if not body:
         call.read(None)
         return
+    if len(body) > MAX_BODY:
+        _read_ends(call, body)
+        return
     try:
-        if len(body) <= MAX_BODY:
-            call.read(json.loads(body))
-        else:
-            call.read(_from_tail(body))
+        call.read(json.loads(body))
     except (ValueError, RecursionError):
         call.answer.invalid = False  # no JSON: an answer without usage
 
 
-def _from_tail(body: bytes) -> dict[str, Any]:
-    """Usage and model of a body that is too large to parse, such as thousands of embeddings."""
+def _read_ends(call: Call, body: bytes) -> None:
+    """Read usage and model of a body that is too large to parse, such as thousands of embeddings, or images.
+
+    What would have to be counted in between, the images themselves, stays unknown.
+    """
     found: dict[str, Any] = {}
     for edge in (body[:TAIL], body[-TAIL:]):
         model = _MODEL.search(edge)
         if model is not None:
             found["model"] = model[1].decode("utf-8", "replace")
-        for usage in _USAGE.finditer(edge):
+        for usage in _TOTALS.finditer(edge):
             try:
-                found["usage"], _ = json.JSONDecoder().raw_decode(edge[usage.end() :].decode("utf-8", "replace"))
+                said, _ = json.JSONDecoder().raw_decode(edge[usage.end() :].decode("utf-8", "replace"))
             except (ValueError, RecursionError):
                 continue
-    return found
+            found[usage[1].decode()] = said
+    call.answer.too_large = True
+    call.read(found)
 
 
 def _looks_extra(event: bytes) -> bool:
@@ -118,6 +126,7 @@ class EventReader:
         if len(rest) > MAX_EVENT:
             passed += rest
             rest.clear()
+            self._call.answer.too_large = True
         self._scanned = len(rest)
         return bytes(passed)
 
@@ -201,7 +210,7 @@ class _Unread:
 
 
 class _JsonReader:
-    """A JSON body from bytes in pieces; keeps a bounded part of it."""
+    """A JSON body from bytes in pieces; keeps it whole, or of a large one its two ends."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -213,18 +222,19 @@ class _JsonReader:
             self._call.first_chunk = self._call.now()
         kept = self._kept
         kept += piece
-        if len(kept) > MAX_BODY + TAIL:
-            # The start is kept for the model, the end for the usage.
-            del kept[TAIL : len(kept) - MAX_BODY]
+        # Cut only now and then, as each time moves what is kept.
+        if len(kept) > (4 * TAIL if self._cut else MAX_BODY):
+            del kept[TAIL:-TAIL]
             self._cut = True
         return piece
 
     def flush(self) -> bytes:
-        if self._cut:
-            self._call.read(_from_tail(bytes(self._kept)))
-        else:
-            _read_json(self._call, bytes(self._kept))
+        body = bytes(self._kept)
         self._kept.clear()
+        if self._cut:
+            _read_ends(self._call, body)
+        else:
+            _read_json(self._call, body)
         return b""
 
 
@@ -243,6 +253,8 @@ class BodyObserver:
         )
         self._holds_back = events and call.hide_usage
         self._seen = False
+        self.raw = False
+        """The caller reads raw bytes, which are decoded beside it."""
         self.raw_ended = False
         """The last byte has come from the network; a decoder may still hold some of it."""
 
@@ -256,15 +268,19 @@ class BodyObserver:
             return piece
         return passed if self._holds_back else piece
 
-    def end(self) -> bytes:
-        """The body has been read to its end. Returns what was held back of it."""
+    def end(self, *, observed: bool = True) -> bytes:
+        """The body has been read to its end, and was observed up to there. Returns what was held back of it."""
         rest = b""
         try:
-            rest = self._reader.flush()
+            if observed:
+                rest = self._reader.flush()
         except Exception as error:
             errors.swallow("body", error)
         try:
-            self._call.complete()
+            if observed:
+                self._call.complete()
+            else:
+                self._call.finish(COMPLETED, reason="not_observed")
         except Exception as error:
             errors.swallow("complete", error)
         return rest if self._holds_back else b""
@@ -297,20 +313,33 @@ class ObservedBody(Proxy):
 
     Args:
         body: the HTTP library's own.
-        observer: is told how reading ended; and sees the bytes, where they are not compressed.
-        plain: the bytes are not compressed, so that ``iter_raw`` is seen as well.
+        observer: is told how reading ended.
+        reader: sees the bytes: the observer itself, where they are not compressed.
+        raw: makes what sees them where they are, and where the caller reads them as they are.
     """
 
-    def __init__(self, body: Any, observer: BodyObserver, *, plain: bool) -> None:
+    def __init__(
+        self, body: Any, observer: BodyObserver, reader: BodyObserver | None, raw: Callable[[], RawReader] | None
+    ) -> None:
         super().__init__(body)
         self._self_observer = observer
-        self._self_plain = plain
+        self._self_reader = reader
+        self._self_raw = raw
+
+    def _reads(self) -> BodyObserver | RawReader | None:
+        """What the bytes pass: nothing where the HTTP library decodes them, as its decoder is observed."""
+        try:
+            if self._self_raw is not None and not reads_decoded(3):
+                return self._self_raw()
+        except Exception as error:
+            errors.swallow("raw", error)
+        return self._self_reader
 
     def __iter__(self) -> Iterator[bytes]:
-        observer, plain = self._self_observer, self._self_plain
+        observer, reader = self._self_observer, self._reads()
         try:
             for piece in self.__wrapped__:
-                passed = observer.feed(piece) if plain else piece
+                passed = piece if reader is None else reader.feed(piece)
                 if passed:
                     yield passed
         except GeneratorExit:
@@ -319,15 +348,15 @@ class ObservedBody(Proxy):
             observer.failed(error)
             raise
         observer.raw_ended = True
-        rest = observer.end() if plain else b""
+        rest = b"" if reader is None else reader.end()
         if rest:
             yield rest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        observer, plain = self._self_observer, self._self_plain
+        observer, reader = self._self_observer, self._reads()
         try:
             async for piece in self.__wrapped__:
-                passed = observer.feed(piece) if plain else piece
+                passed = piece if reader is None else reader.feed(piece)
                 if passed:
                     yield passed
         except GeneratorExit:
@@ -336,7 +365,7 @@ class ObservedBody(Proxy):
             observer.failed(error)
             raise
         observer.raw_ended = True
-        rest = observer.end() if plain else b""
+        rest = b"" if reader is None else reader.end()
         if rest:
             yield rest
 
@@ -351,37 +380,6 @@ class ObservedBody(Proxy):
         await self.__wrapped__.aclose()
 
 
-class ObservedDecoder:
-    """The content decoder of a compressed response, which all bytes pass but those of ``iter_raw``.
-
-    Args:
-        decoder: the HTTP library's own; it gives bytes in httpx, an iterable of bytes in httpx2.
-        observer: sees the decoded bytes.
-    """
-
-    def __init__(self, decoder: Any, observer: BodyObserver) -> None:
-        self._decoder = decoder
-        self._observer = observer
-
-    def decode(self, data: bytes) -> Any:
-        """Decode a piece."""
-        return self._fed(self._decoder.decode(data))
-
-    def flush(self) -> Any:
-        """Decode what is left; the body has been read to its end."""
-        out = self._fed(self._decoder.flush())
-        rest = self._observer.end()
-        if not rest:
-            return out
-        return out + rest if isinstance(out, bytes) else [*out, rest]
-
-    def _fed(self, out: Any) -> Any:
-        observer = self._observer
-        if isinstance(out, bytes):
-            return observer.feed(out) if out else out
-        return [passed for piece in out if piece and (passed := observer.feed(piece))]
-
-
 def observe_body(response: Any, call: Call, *, events: bool) -> None:
     """Observe a body that the caller has not read yet, in whatever way the caller reads it.
 
@@ -391,9 +389,15 @@ def observe_body(response: Any, call: Call, *, events: bool) -> None:
         events: the body is a stream of server-sent events.
     """
     observer = BodyObserver(call, events=events)
-    plain = response.headers.get("content-encoding", "identity").strip().lower() in ("", "identity")
-    if not plain:
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    reader: BodyObserver | None = observer
+    raw: Callable[[], RawReader] | None = None
+    if coding not in ("", "identity"):
+        decoder = response._get_content_decoder()  # noqa: SLF001
+        del response._decoder  # noqa: SLF001 - of two that are alike, each reads the answer from its first byte
         response._decoder = ObservedDecoder(response._get_content_decoder(), observer)  # noqa: SLF001
+        reader = None
+        raw = functools.partial(RawReader, decoder, coding, observer, hides=events and call.hide_usage)
     # Both are dropped by the response's own pickling.
-    response.stream = ObservedBody(response.stream, observer, plain=plain)
+    response.stream = ObservedBody(response.stream, observer, reader, raw)
     watch(call)
