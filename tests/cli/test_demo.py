@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agreement import metrics, spans, tokens_recorded, tokens_served, usage_records, who
-from openai_metering.local.collector import config_path
+from openai_metering.local.discovery import config_path
 from openai_metering.local.numbers import chat_usage, embedding_usage, response_usage
 from openai_metering.signals import conventions as c
 

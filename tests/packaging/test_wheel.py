@@ -139,7 +139,7 @@ def test_entry_point(installed, tmp_path):
 
 def test_the_configuration_is_found_where_it_is_installed(installed, tmp_path):
     """The Collector's file is the wheel's own, not that of a checkout."""
-    code = "from openai_metering.local.collector import config_path as p; print(p('local.yaml'), p('distribution/build.py'))"
+    code = "from openai_metering.local.discovery import config_path as p; print(p('local.yaml'), p('distribution/build.py'))"
     for name in python(installed, tmp_path, code):
         assert Path(name).is_relative_to(installed.parent)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from openai_metering.local.collector import LocalCollector, config_path
+from openai_metering.local.collector import LocalCollector
+from openai_metering.local.discovery import config_path
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openai_metering.local.collector import config_path
+from openai_metering.local.discovery import config_path
 
 
 @pytest.fixture

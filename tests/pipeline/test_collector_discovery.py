@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from openai_metering.local import collector as module
-from openai_metering.local.collector import CollectorError, LocalCollector, config_path, find_collector
+from openai_metering.local import discovery as module
+from openai_metering.local.collector import LocalCollector
+from openai_metering.local.discovery import CollectorError, config_path, find_collector
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_config_path_in_an_installed_package(tmp_path):
     shutil.copy(module.__file__, package / "local")
     (package / "collector-config").mkdir()
     (package / "collector-config" / "local.yaml").touch()
-    code = "from openai_metering.local.collector import config_path; print(config_path('local.yaml'))"
+    code = "from openai_metering.local.discovery import config_path; print(config_path('local.yaml'))"
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
     answer = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert Path(answer.stdout.strip()) == package / "collector-config" / "local.yaml"

@@ -13,7 +13,8 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 
 from openai_metering.local import collector as module
-from openai_metering.local.collector import CollectorError, LocalCollector, Ports
+from openai_metering.local.collector import LocalCollector, Ports
+from openai_metering.local.discovery import CollectorError
 from openai_metering.signals import conventions as names
 
 

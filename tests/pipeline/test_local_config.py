@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind
 
-from openai_metering.local.collector import config_path
+from openai_metering.local.discovery import config_path
 from openai_metering.signals import conventions as names
 
 RESOURCE = Resource({"service.name": "pipeline-test", "service.instance.id": "one"})
