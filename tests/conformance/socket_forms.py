@@ -92,7 +92,7 @@ class Connection:
     def send(self, **event: Any) -> None:
         self.driver.run(self.inner.send(event))
 
-    def create(self, *, lane: str | None = None, **metadata: Any) -> None:
+    def create(self, *, lane: str | None = None, who: Any = None, **metadata: Any) -> None:
         """Ask for a response through the SDK's own helper."""
         realtime = "realtime" in type(self.inner).__module__
         arguments: dict[str, Any] = {"metadata": metadata} if metadata else {}
@@ -102,6 +102,8 @@ class Connection:
             arguments.update(model="gpt-5", input="hi")
         if lane is not None:
             arguments["stream_id"] = lane
+        if who is not None:
+            arguments["usage_metadata"] = who
         self.driver.run(self.inner.response.create(**arguments))
 
     def recv(self) -> Any:

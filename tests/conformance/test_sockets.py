@@ -130,6 +130,8 @@ def test_a_socket_works_bare_when_switched_off(standin, driver, path):
     try:
         connection = driver.open(path, usage_metadata=dict(WHO))
         assert "_openai_metering" not in vars(connection.inner)
+        if hasattr(connection.inner, "response"):
+            send(connection)
         connection.close()
     finally:
         instrumentor.uninstrument()
@@ -145,6 +147,7 @@ def test_uninstrument_puts_the_classes_back(telemetry, standin, driver, path):
     assert hasattr(wrapped, "__wrapped__")
     OpenAIInstrumentor().uninstrument()
     assert not hasattr(type(connection.inner).parse_event, "__wrapped__")
+    assert not hasattr(type(connection.inner.response).create, "__wrapped__")
     connection.close()
 
 
@@ -450,6 +453,49 @@ def test_who_a_response_is_for(telemetry, standin, driver, path):
     ]
     assert [records[key]["attribution.organization.source"] for key in (first, second)] == ["keyword", "scope"]
     assert {record["attribution.tag.team"] for record in records.values()} == {"blue"}
+
+
+def send(connection: Connection) -> None:
+    """Ask for two responses with the keyword on the helper and on `send`, and for one without it."""
+    connection.create(who={"organization_id": "created", "subscriber_identity": "new@acme.com"})
+    connection.driver.run(
+        connection.inner.send({"type": "response.create"}, usage_metadata={"organization_id": "sent"})
+    )
+    connection.create(who={"organization_id": 7})
+
+
+@pytest.mark.parametrize("path", SPEAKING)
+def test_the_keyword_of_one_response_beats_all(telemetry, standin, driver, path):
+    """Whoever a session is for, and whatever scope is around: what is said with a single message holds for it alone."""
+    with attribution(organization_id="created", team="blue"):
+        connection = driver.open(path, usage_metadata=dict(WHO))
+        send(connection)
+        keys = [connection.ended().response.id for _ in range(3)]
+    connection.close()
+    records = check_served(telemetry, standin)
+    assert [records[key][ORGANIZATION] for key in keys] == ["created", "sent", WHO["organization_id"]]
+    assert [records[key][SUBSCRIBER] for key in keys] == ["new@acme.com", *[WHO["subscriber_identity"]] * 2]
+    assert {records[key]["attribution.organization.source"] for key in keys} == {"keyword"}
+    assert not [message for message in standin.received if "acme.com" in message or "usage_metadata" in message]
+
+
+@pytest.mark.parametrize("path", [path for path in SPEAKING if supports(path, "send_raw")])
+def test_every_way_to_send_takes_the_keyword(telemetry, standin, driver, path):
+    """The manager's own queue and text messages, too, and messages that start nothing."""
+    manager = driver.connect(path)
+    if hasattr(manager, "send"):
+        manager.send({"type": "response.create"}, usage_metadata={"organization_id": "queued"})
+    connection = Connection(driver, driver.run(manager.enter()))
+    queued = connection.ended().response.id
+    message = json.dumps({"type": "response.create"})
+    driver.run(connection.inner.send_raw(message, usage_metadata={"organization_id": "raw"}))
+    raw = connection.ended().response.id
+    if path in REALTIME:
+        driver.run(connection.inner.session.update(session={"type": "realtime"}, usage_metadata=dict(WHO)))
+        connection.until("session.updated")
+    connection.close()
+    records = check_served(telemetry, standin)
+    assert (records[queued][ORGANIZATION], records[raw][ORGANIZATION]) == ("queued", "raw")
 
 
 @pytest.mark.parametrize("path", SPEAKING)

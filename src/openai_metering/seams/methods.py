@@ -10,6 +10,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering import errors
+from openai_metering.attribution import EMPTY, Attribution
 from openai_metering.scope import current_attribution
 from openai_metering.seams.sending import sent
 from openai_metering.usage import part, text
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 
 ATTRIBUTE: Final = "_openai_metering"
 """Where a manager keeps its opening and a connection its session: attributes of the SDK's own objects."""
+KEYWORD: Final = "usage_metadata"
 MAX_RAW: Final = 65536
 """Characters of a message sent as text that are searched for its kind."""
 
 _STARTS: Final = ('"response.create"', '"decision.create"', '"session.start"')
 _within_send: ContextVar[bool] = ContextVar("openai_metering_within_send", default=False)
+_said: ContextVar[Attribution] = ContextVar("openai_metering_said", default=EMPTY)
+"""What the keyword of the method says that a message is sent with."""
 
 
 # -- Receiving -------------------------------------------------------------------------------------------------------
@@ -166,6 +170,43 @@ def _closed(connection: Any) -> None:
 # -- Sending ---------------------------------------------------------------------------------------------------------
 
 
+def wrap_resource(original: Method) -> Method:
+    """Wrap a method that sends a message through a connection, ``response.create`` and the like: it takes the keyword."""
+    if inspect.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def method_async(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if KEYWORD not in kwargs:
+                return await original(self, *args, **kwargs)
+            said = _say(kwargs.pop(KEYWORD))
+            try:
+                return await original(self, *args, **kwargs)
+            finally:
+                _leave(said)
+
+        return method_async
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if KEYWORD not in kwargs:
+            return original(self, *args, **kwargs)
+        said = _say(kwargs.pop(KEYWORD))
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            _leave(said)
+
+    return method
+
+
+def _say(keyword: object) -> Token[Attribution] | None:
+    try:
+        return _said.set(Attribution.from_mapping(keyword))
+    except Exception as error:
+        errors.swallow("keyword", error)
+        return None
+
+
 def wrap_send(original: Method, note: Callable[[Any, Any], Callable[[], None] | None], *, raw: bool = False) -> Method:
     """Wrap a method that sends a message.
 
@@ -178,6 +219,7 @@ def wrap_send(original: Method, note: Callable[[Any, Any], Callable[[], None] | 
 
         @functools.wraps(original)
         async def send_async(self: Any, *args: Any, **kwargs: Any) -> Any:
+            said = _say(kwargs.pop(KEYWORD)) if KEYWORD in kwargs else None
             undo = _try_to_note(note, self, args, kwargs, raw=raw)
             token = _within_send.set(True)
             try:
@@ -188,11 +230,13 @@ def wrap_send(original: Method, note: Callable[[Any, Any], Callable[[], None] | 
                 raise
             finally:
                 _leave(token)
+                _leave(said)
 
         return send_async
 
     @functools.wraps(original)
     def send(self: Any, *args: Any, **kwargs: Any) -> Any:
+        said = _say(kwargs.pop(KEYWORD)) if KEYWORD in kwargs else None
         undo = _try_to_note(note, self, args, kwargs, raw=raw)
         token = _within_send.set(True)
         try:
@@ -203,13 +247,15 @@ def wrap_send(original: Method, note: Callable[[Any, Any], Callable[[], None] | 
             raise
         finally:
             _leave(token)
+            _leave(said)
 
     return send
 
 
-def _leave(token: Token[bool]) -> None:
-    with contextlib.suppress(ValueError):  # a coroutine that is finalised in another context
-        _within_send.reset(token)
+def _leave(token: Token[Any] | None) -> None:
+    if token is not None:
+        with contextlib.suppress(ValueError):  # a coroutine that is finalised in another context
+            token.var.reset(token)
 
 
 def _try_to_note(
@@ -234,7 +280,7 @@ def _noted(connection: Any, event: Any, stream_id: str | None = None) -> Callabl
     session: Session | None = connection.__dict__.get(ATTRIBUTE)
     if session is None:
         return None
-    message = session.send(event, current_attribution(), stream_id)
+    message = session.send(event, current_attribution(), stream_id, _said.get())
     return None if message is None else functools.partial(session.unsend, message)
 
 
@@ -262,18 +308,21 @@ def noted_by_lane(lane: Any, event: Any) -> Callable[[], None] | None:
 def queued(manager: Any, event: Any) -> Callable[[], None] | None:
     """Note a message that waits for the connection."""
     opening: Opening | None = vars(manager).get(ATTRIBUTE)
-    message = None if opening is None else sent(event, current_attribution())
+    message = None if opening is None else sent(event, current_attribution(), keyword=_said.get())
     if opening is None or message is None:
         return None
     opening.sent.append(message)
     return functools.partial(opening.unsend, message)
 
 
+SENDERS: Final[dict[str, Callable[[Method], Method]]] = {
+    "send": functools.partial(wrap_send, note=_noted),
+    "send_raw": functools.partial(wrap_send, note=_noted_raw, raw=True),
+}
 WRAPPERS: Final[dict[str, Callable[[Method], Method]]] = {
     "parse_event": _parse_event,
     "recv_bytes": _recv_bytes,
-    "send": functools.partial(wrap_send, note=_noted),
-    "send_raw": functools.partial(wrap_send, note=_noted_raw, raw=True),
+    **SENDERS,
     "close": _close,
     "_reconnect": _reconnect,
 }

@@ -28,15 +28,17 @@ class Sent(NamedTuple):
     stream_id: str | None = None
     metadata: Any = None
     event_id: str | None = None
+    keyword: Attribution = EMPTY
 
 
-def sent(event: Any, scope: Attribution, stream_id: str | None = None) -> Sent | None:
+def sent(event: Any, scope: Attribution, stream_id: str | None = None, keyword: Attribution = EMPTY) -> Sent | None:
     """Read a client's message; ``None`` for one that starts nothing.
 
     Args:
         event: what the SDK's ``send`` was given: a mapping or a model.
         scope: the scope around the sending.
         stream_id: the lane of a multiplexed connection, where the message itself does not name it.
+        keyword: ``usage_metadata=`` of the sending.
     """
     kind = part(event, "type")
     if kind not in (RESPONSE, DECISION):
@@ -54,21 +56,25 @@ def sent(event: Any, scope: Attribution, stream_id: str | None = None) -> Sent |
         text(part(event, "stream_id")) or stream_id,
         part(body, "metadata") or None,
         text(part(event, "event_id")),
+        keyword,
     )
 
 
 @functools.lru_cache(maxsize=1024)
-def who_sent(keyword: Attribution, opened: Attribution, scope: Attribution, default: Attribution) -> Resolved:
+def who_sent(
+    keyword: Attribution, opened: Attribution, scope: Attribution, said: Attribution, default: Attribution
+) -> Resolved:
     """Who a single response is for: what the scope around its sending says otherwise than the one around ``connect()``.
 
     Args:
         keyword: ``usage_metadata=`` of ``connect()``, which holds for the session.
         opened: the scope around ``connect()``.
         scope: the scope around the sending, which is more particular than both.
+        said: ``usage_metadata=`` of the sending itself, which is the most particular.
         default: for sessions that say nothing themselves.
     """
     own = _without(scope, opened)
-    return resolve(_without(keyword, own, fields_of=True), opened.merge(own), default)
+    return resolve(_without(keyword, own, fields_of=True).merge(said), opened.merge(own), default)
 
 
 def _without(values: Attribution, other: Attribution, *, fields_of: bool = False) -> Attribution:

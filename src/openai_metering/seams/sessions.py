@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.attribution import resolve
@@ -15,7 +14,8 @@ from openai_metering.masking import mask
 from openai_metering.realtime import LIVE_DECISION, TRANSCRIPTION
 from openai_metering.seams.failures import qualified_name
 from openai_metering.seams.seen import Seen, shared
-from openai_metering.seams.sending import DECISION, MAX_SENT, RESPONSE, sent, who_sent
+from openai_metering.seams.sending import sent, who_sent
+from openai_metering.seams.waiting import Waiting
 from openai_metering.usage import count, part, text
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Session:
         self._opening = opening
         self._joined = joined
         self._lock = threading.RLock()
-        self._sent: deque[Sent] = deque(opening.sent, MAX_SENT)
+        self._waiting = Waiting(opening.sent, unasked=socket.unasked)
         opening.sent.clear()
         self._open: OrderedDict[str, Call] = OrderedDict()
         self._whos: OrderedDict[str, Resolved] = OrderedDict()
@@ -80,47 +80,30 @@ class Session:
 
     # -- What the client sends -----------------------------------------------------------------------------------
 
-    def send(self, event: Any, scope: Attribution, stream_id: str | None = None) -> Sent | None:
+    def send(self, event: Any, scope: Attribution, stream_id: str | None, keyword: Attribution) -> Sent | None:
         """Note what a message will start. Returns it, so that it can be taken back."""
         if part(event, "type") == "session.start":
             model = text(part(part(event, "session"), "model"))
             self._asked = self._asked if model is None else mask(model)
             return None
-        message = sent(event, scope, stream_id)
+        message = sent(event, scope, stream_id, keyword)
         if message is not None:
-            self._sent.append(message)
+            self._waiting.add(message)
         return message
 
     def unsend(self, message: Sent) -> None:
         """The message was not sent after all."""
-        with contextlib.suppress(ValueError):
-            self._sent.remove(message)
+        self._waiting.remove(message)
 
     def broke_off(self, error: BaseException) -> None:
         """The connection broke off, and the SDK may make it again: what it had sent is answered by nobody."""
         self.lost = error
-        self._sent.clear()
-
-    def _started_by(self, event: Any, response: Any) -> Sent | None:
-        """Return the message that had a response started, ``None`` where the server started it by itself.
-
-        The oldest one of its lane; where the server may start responses by itself, only one with the same metadata.
-        """
-        lane = text(part(event, "stream_id"))
-        metadata = part(response, "metadata") or None
-        waiting = [m for m in tuple(self._sent) if m.kind == RESPONSE]
-        asked = [m for m in waiting if m.stream_id == lane] or (waiting if lane is None else [])
-        found = next((m for m in asked if m.metadata == metadata), None)
-        if found is None and asked and not self.socket.unasked:
-            found = asked[0]
-        if found is not None:
-            self.unsend(found)
-        return found
+        self._waiting.clear()
 
     def _who_of(self, message: Sent | None, response: Any) -> Resolved:
         if message is not None:
             opening = self._opening
-            return who_sent(opening.keyword, opening.scope, message.scope, self._metering.default)
+            return who_sent(opening.keyword, opening.scope, message.scope, message.keyword, self._metering.default)
         # The server's own continuation of a response is for who that one was for.
         previous = text(part(response, "previous_response_id"))
         return self._who if previous is None else self._whos.get(previous, self._who)
@@ -216,7 +199,7 @@ class Session:
             evicted.finish(FAILED, reason="cut", error_type="response_cut")
 
     def _response(self, event: Any, response: Any) -> Call | None:
-        message = self._started_by(event, response)
+        message = self._waiting.starter(event, response)
         who = self._who_of(message, response)
         key = text(part(response, "id"))
         if key is not None:
@@ -263,9 +246,7 @@ class Session:
             return
         message = None
         if part(event, "trigger_id") is None and part(event, "delegation_id") is None:
-            message = next((m for m in tuple(self._sent) if m.kind == DECISION), None)
-        if message is not None:
-            self.unsend(message)
+            message = self._waiting.decided()
         decision = part(nested, "decision")
         self._at_once(LIVE_DECISION, Request(text(part(decision, "model"))), self._who_of(message, None), decision)
 
@@ -296,17 +277,7 @@ class Session:
             call.complete()
 
     def _refused(self, event: Any) -> None:
-        """The server refused a message: nothing that it asked for will start."""
-        error = part(event, "error")
-        named = text(part(error, "event_id")) or text(part(error, "client_event_id"))
-        waiting = tuple(self._sent)
-        refused = next((m for m in waiting if named is not None and m.event_id == named), None)
-        if refused is None and named is None:
-            lane = text(part(event, "stream_id"))
-            if part(error, "code") == "conversation_already_has_active_response" or not self.socket.unasked:
-                refused = next((m for m in waiting if lane is None or m.stream_id == lane), None)
-        if refused is not None:
-            self.unsend(refused)
+        self._waiting.refused(event)
 
     # -- Calls ---------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import functools
 import inspect
 import sys
 import threading
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering import errors
@@ -20,12 +21,10 @@ from openai_metering.seams.sessions import Session
 from openai_metering.usage import text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from openai_metering.seams.metering import Metering
     from openai_metering.seams.patches import Patches
-
-KEYWORD: Final = "usage_metadata"
 
 _MARK: Final = "_openai_metering_of"
 _patching = threading.Lock()
@@ -46,15 +45,16 @@ def connect(
     """
     del instance
     keyword = None
-    if KEYWORD in kwargs:
+    if methods.KEYWORD in kwargs:
         kwargs = dict(kwargs)
-        keyword = kwargs.pop(KEYWORD)
+        keyword = kwargs.pop(methods.KEYWORD)
     manager = wrapped(*args, **kwargs)
-    if metering.active and metering.signals is not None:
+    if metering.active:
         try:
             _patch_module(sys.modules[type(manager).__module__], patches, metering)
-            opening = Opening(Attribution.from_mapping(keyword), current_attribution())
-            vars(manager)[methods.ATTRIBUTE] = opening
+            if metering.signals is not None:
+                opening = Opening(Attribution.from_mapping(keyword), current_attribution())
+                vars(manager)[methods.ATTRIBUTE] = opening
         except Exception as error:
             errors.swallow("connect", error)
     return manager
@@ -69,7 +69,7 @@ def patch_loaded(name: str, patches: Patches, metering: Metering) -> None:
         metering: what stands behind the wrappers.
     """
     module = sys.modules.get(name)
-    if metering.signals is not None and module is not None and not getattr(module.__spec__, "_initializing", False):
+    if module is not None and not getattr(module.__spec__, "_initializing", False):
         try:
             _patch_module(module, patches, metering)
         except Exception as error:
@@ -106,6 +106,15 @@ def manager_classes(module: Any) -> list[type]:
     ]
 
 
+def resource_classes(module: Any) -> list[type]:
+    """The classes whose methods send messages through a connection."""
+    return [
+        found
+        for found in _classes(module)
+        if any(ancestor.__name__.endswith("ConnectionResource") for ancestor in found.__mro__)
+    ]
+
+
 def _classes(module: Any) -> Iterator[type]:
     for found in list(vars(module).values()):
         if inspect.isclass(found) and found.__module__ == module.__name__:
@@ -116,10 +125,16 @@ def _patch_module(module: Any, patches: Patches, metering: Metering) -> None:
     with _patching:
         if module.__name__ in metering.socket_modules:
             return
+        # Switched off, only what takes the keyword is put in.
+        metered = metering.signals is not None
+        for resource in resource_classes(module):
+            for name, method in list(vars(resource).items()):
+                if not name.startswith("_") and type(method) is FunctionType:
+                    _replace(resource, name, methods.wrap_resource(method), patches, metering)
         for connection in connection_classes(module):
-            _patch_connection(connection, patches, metering)
+            _patch_connection(connection, patches, metering, methods.WRAPPERS if metered else methods.SENDERS)
         for manager in manager_classes(module):
-            for name in ("__enter__", "__aenter__", "enter"):
+            for name in ("__enter__", "__aenter__", "enter") if metered else ():
                 if name in vars(manager):
                     _replace(manager, name, _enter(vars(manager)[name], metering), patches, metering)
             if "send" in vars(manager):
@@ -127,9 +142,11 @@ def _patch_module(module: Any, patches: Patches, metering: Metering) -> None:
         metering.socket_modules.add(module.__name__)
 
 
-def _patch_connection(connection: type, patches: Patches, metering: Metering) -> None:
+def _patch_connection(
+    connection: type, patches: Patches, metering: Metering, wrappers: Mapping[str, Callable[..., Any]]
+) -> None:
     """Wrap the methods where they are defined: in the class, or in a base that several of them have."""
-    for name, wrapper in methods.WRAPPERS.items():
+    for name, wrapper in wrappers.items():
         owner = next((ancestor for ancestor in connection.__mro__ if name in vars(ancestor)), None)
         if owner is not None:
             _replace(owner, name, wrapper(vars(owner)[name]), patches, metering)
