@@ -81,21 +81,19 @@ class RawReader:
 
     def end(self) -> bytes:
         """The body has been read to its end. Returns what was held back of it."""
-        rest = b""
+        passed = b""
         try:
             if not self._broken:
-                rest = self._passed(self._decoder.flush())
+                passed = self._passed(self._decoder.flush())
         except Exception as error:
             self._give_up(error)
-        held = self._observer.end(observed=not self._broken)
-        encoder = self._encoder
-        if encoder is None or self._broken:
-            return b""
         try:
-            return rest + (encoder.compress(held) if held else b"") + encoder.finish()
+            held = self._observer.end(observed=not self._broken)
+            if self._encoder is not None and not self._broken:
+                passed += (self._encoder.compress(held) if held else b"") + self._encoder.finish()
         except Exception as error:
             errors.swallow("coding", error)
-            return rest
+        return passed
 
     def _passed(self, decoded: Any) -> bytes:
         pieces: Iterable[bytes] = (decoded,) if isinstance(decoded, bytes) else decoded
