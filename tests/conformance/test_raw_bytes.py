@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -146,6 +147,14 @@ def test_the_extra_event_is_hidden_from_raw_bytes(telemetry: Any, way: Callable[
     record = telemetry.record()
     assert (record["openai_metering.usage.status"], record["openai_metering.outcome"]) == ("reported", "completed")
     assert record["gen_ai.usage.input_tokens"] == 11
+
+
+def test_gzip_in_several_members_is_read_to_its_last(telemetry: Any) -> None:
+    """The HTTP library decodes the first only; whoever reads raw bytes may decode them all, as `gzip` does."""
+    members = [zlib.compress(piece, wbits=31) for piece in SERVED]
+    pieces = streaming_response(answering(members, content_encoding="gzip"), stream=True)
+    assert gzip.decompress(b"".join(pieces)) == b"".join(ORDERED)
+    assert telemetry.record()["gen_ai.usage.input_tokens"] == 11
 
 
 @pytest.mark.parametrize("coding", CODINGS)

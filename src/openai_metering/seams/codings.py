@@ -63,9 +63,9 @@ class RawReader:
 
     def __init__(self, decoder: Any, coding: str, observer: BodyObserver, *, hides: bool) -> None:
         observer.raw = True
-        self._decoder = decoder
         self._observer = observer
         self._encoder = encoder_of(coding) if hides else None
+        self._decoder = _Members() if self._encoder is not None and coding == "gzip" else decoder
         self._broken = False
 
     def feed(self, piece: bytes) -> bytes:
@@ -111,6 +111,24 @@ class RawReader:
         self._broken = True
         if type(error).__name__ != "DecodingError":
             errors.swallow("coding", error)
+
+
+class _Members:
+    """Decodes gzip to its last member; the HTTP library's own decoder ends with the first."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    def decode(self, data: bytes) -> bytes:
+        found = self._member.decompress(data)
+        while self._member.eof and self._member.unused_data:
+            rest = self._member.unused_data
+            self._member = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            found += self._member.decompress(rest)
+        return found
+
+    def flush(self) -> bytes:
+        return self._member.flush()
 
 
 def reads_decoded(depth: int) -> bool:
