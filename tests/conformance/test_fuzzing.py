@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SIZE = 20_000 if FULL else 240
 """How many replies there are, each of which is seen bare and metered."""
 PARTS = 8
-THERE = [operation for operation in OPERATIONS if operation.there(openai.OpenAI())]
+THERE = [operation for operation in OPERATIONS if operation.counted and operation.there(openai.OpenAI())]
 KIND_OF = {operation.name: KINDS[row_of(operation).path] for operation in THERE}
 PLAIN_WAYS = ("plain", "raw", "raw unparsed", "read", "lines", "bytes", "parsed late")
 STREAM_WAYS = ("plain", "left", "raw", "raw unparsed", "lines", "bytes", "parsed late")
