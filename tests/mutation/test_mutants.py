@@ -25,6 +25,7 @@ STEP = PARTS if FULL else 40
 """Each so-manieth of them is tried; in full size the parts are all of them together."""
 SUBSET = [
     *(f"core/test_{name}.py" for name in ("readers", "job_readers", "usage", "rows", "events")),
+    "core/test_operations.py::test_rows_say_how_they_are_called_and_read",
     *(f"conformance/test_{name}.py" for name in ("forms", "each_operation", "streams")),
 ]
 
