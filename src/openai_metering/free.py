@@ -135,6 +135,7 @@ FREE: Final = (
     Free("POST", "/agents/automations/{}/resume", _AGENT),
     Free(READ, "/agents/automations/{}/invocations/**", _HISTORY),
     Free(READ, "/agents/sessions", _HISTORY),
+    Free(READ, "/agents/sessions/{}", _HISTORY),
     Free("POST DELETE", "/agents/sessions/{}", _AGENT),
     Free("GET DELETE", "/agents/sessions/{}/artifacts/**", _AGENT),
     Free(READ, "/agents/sessions/{}/items", _HISTORY),

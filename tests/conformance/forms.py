@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import inventory
 import openai
 from pydantic import BaseModel
+
+from openai_metering.operations import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +40,8 @@ class Operation:
     """Its request can be made by `client.post`: no files, nothing in its path."""
     status: str = "reported"
     reason: str | None = None
+    counted: bool = True
+    """It is a call; where not, it looks at a job that another one started."""
     units: dict[str, float] = field(default_factory=dict)
     """What is not told by tokens."""
 
@@ -50,10 +56,20 @@ class Operation:
         resource = self.of(client)
         return getattr(resource if view is None else getattr(resource, view), self.method)
 
-    def helpers(self, client: Any) -> Any:
-        """Where this SDK has `.parse()` and `.stream()`: below `beta` before 2.0."""
+    def helpers(self, client: Any, name: str = "stream") -> Any:
+        """The resource that has a helper in this SDK: `.parse()` and `.stream()` are below `beta` before 2.0."""
         resource = self.of(client)
-        return resource if hasattr(resource, "parse") else self.of(client.beta)
+        return resource if hasattr(resource, name) or self.resource.startswith("beta.") else self.of(client.beta)
+
+    def helped(self, client: Any, name: str) -> bool:
+        """Whether this SDK has a helper that takes what this operation asks for."""
+        if name in ("parse", "stream") and (self.method != "create" or (name == "parse" and self.parse is None)):
+            return False
+        try:
+            helper = getattr(self.helpers(client, name), name)
+        except AttributeError:
+            return False
+        return self.request.keys() <= inspect.signature(helper).parameters.keys()
 
     def there(self, client: Any) -> bool:
         """Whether this SDK has it."""
@@ -68,6 +84,7 @@ class Operation:
 
 
 SOUND = ("a.mp3", b"ID3 no sound", "audio/mpeg")
+FILM = ("a.mp4", b"MP4 no film", "video/mp4")
 PICTURE = ("a.png", b"PNG no picture", "image/png")
 TURN = {"role": "user", "content": "What is metering?"}
 LATER = {"status": "unknown", "reason": "deferred"}
@@ -85,6 +102,14 @@ OPERATIONS = [
     Operation("embeddings", "/embeddings", "embeddings", {"model": "text-embedding-3-small", "input": ["one", "two"]}),
     Operation("completions", "/completions", "completions", {"model": "gpt-3.5-turbo-instruct", "prompt": "Hello"}),
     Operation("compact", "/responses/compact", "responses", {"model": "gpt-4.1", "input": "Hello"}, method="compact"),
+    Operation("beta.responses", "/responses?beta=true", "beta.responses", {"model": "gpt-4.1", "input": "Hello"}),
+    Operation(
+        "beta.compact",
+        "/responses/compact?beta=true",
+        "beta.responses",
+        {"model": "gpt-4.1", "input": "Hello"},
+        method="compact",
+    ),
     Operation(
         "decisions",
         "/decisions",
@@ -149,6 +174,26 @@ OPERATIONS = [
         units={"seconds": 1.25},
     ),
     Operation("videos", "/videos", "videos", {"model": "sora-2", "prompt": "a meter"}, post=False, **LATER),
+    Operation("videos.edit", "", "videos", {"video": FILM, "prompt": "x"}, method="edit", post=False, **LATER),
+    Operation(
+        "videos.extend",
+        "",
+        "videos",
+        {"video": FILM, "prompt": "x", "seconds": "8"},
+        method="extend",
+        post=False,
+        **LATER,
+    ),
+    Operation(
+        "videos.create_character",
+        "",
+        "videos",
+        {"name": "c", "video": FILM},
+        method="create_character",
+        post=False,
+        status="unknown",
+        reason="not_sent",
+    ),
     Operation("videos.remix", "", "videos", {"video_id": "v1", "prompt": "x"}, method="remix", post=False, **LATER),
     Operation(
         "batches",
@@ -183,10 +228,36 @@ OPERATIONS = [
         **LATER,
     ),
     Operation(
+        "threads.runs.submit_tool_outputs",
+        "",
+        "beta.threads.runs",
+        {"thread_id": "t1", "run_id": "r1", "tool_outputs": [{"tool_call_id": "c1", "output": "x"}]},
+        method="submit_tool_outputs",
+        post=False,
+        counted=False,
+        **LATER,
+    ),
+    Operation(
         "agents.sessions",
         "/agents/sessions",
         "beta.agents.sessions",
         {"agent": {"type": "inline"}, "environment": {"type": "hosted"}},
+        **LATER,
+    ),
+    Operation(
+        "agents.sessions.events",
+        "",
+        "beta.agents.sessions.events",
+        {"session_id": "s1", "events": [{"type": "agent.session.input.message", "content": "Hello"}]},
+        post=False,
+        **LATER,
+    ),
+    Operation(
+        "agents.automations.invocations",
+        "/agents/automations/a1/invocations",
+        "beta.agents.automations.invocations",
+        {"automation_id": "a1"},
+        post=False,
         **LATER,
     ),
     Operation(
@@ -201,6 +272,41 @@ OPERATIONS = [
     ),
     Operation("containers", "/containers", "containers", {"name": "c"}, **ASKED, units={"containers": 1}),
 ]
+
+
+RECORDED = {
+    "chat": ("chat.completions", "chat"),
+    "responses": ("responses", "chat"),
+    "beta.responses": ("responses", "chat"),
+    "compact": ("responses.compact", "chat"),
+    "beta.compact": ("responses.compact", "chat"),
+    "completions": ("completions", "text_completion"),
+    "decisions": ("decisions", "decision"),
+    "images.generate": ("images.generate", "generate_content"),
+    "images.edit": ("images.edit", "generate_content"),
+    "images.create_variation": ("images.create_variation", "generate_content"),
+    "audio.speech": ("audio.speech", "speech"),
+    "audio.transcriptions": ("audio.transcriptions", "transcription"),
+    "audio.transcriptions by the second": ("audio.transcriptions", "transcription"),
+    "audio.translations": ("audio.translations", "translation"),
+    "batches": ("batches", "batch"),
+    "fine_tuning.jobs": ("fine_tuning.jobs", "fine_tuning"),
+    "fine_tuning.alpha.graders.run": ("fine_tuning.alpha.graders.run", "eval"),
+    "evals.runs": ("evals.runs", "eval"),
+    "vector_stores.search": ("vector_stores.search", "retrieval"),
+    "containers": ("containers", "container"),
+    "embeddings": ("embeddings", "embeddings"),
+    **{f"videos{way}": (f"videos{way}", "video") for way in ("", ".edit", ".extend", ".remix", ".create_character")},
+    **{name: (name, "run") for name in ("threads.runs", "threads.create_and_run")},
+    **{
+        f"agents.{name}": (f"agents.{name}", "run")
+        for name in ("sessions", "sessions.events", "automations.invocations")
+    },
+}
+"""The operation and the convention's operation name that are recorded of each."""
+
+API_TYPES = {"chat": "chat_completions", "responses": "responses", "beta.responses": "responses"}
+API_TYPES |= {"compact": "responses", "beta.compact": "responses"}
 
 
 @dataclass(frozen=True)
@@ -230,232 +336,237 @@ def form(*, streamed: bool = False, needs: str = "create", keyword: bool = True)
 
 
 @form()
-def plain(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
-    operation.on(client)(**operation.request, **extra)
+def plain(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
+    return operation.on(client)(**operation.request, **extra)
 
 
 @form()
-def with_options(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
-    operation.on(client.with_options(timeout=20).copy())(**operation.request, **extra)
+def with_options(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
+    return operation.on(client.with_options(timeout=20).copy())(**operation.request, **extra)
 
 
 @form()
-def raw_parsed_twice(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def raw_parsed_twice(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     raw = operation.on(client, "with_raw_response")(**operation.request, **extra)
     assert raw.parse() is raw.parse()
     assert raw.headers["x-request-id"]
+    return raw, raw.parse()
 
 
 @form()
-def raw_unparsed(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
-    operation.on(client, "with_raw_response")(**operation.request, **extra)
+def raw_unparsed(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
+    return operation.on(client, "with_raw_response")(**operation.request, **extra)
 
 
 @form()
-def streaming_response_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def streaming_response_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     with operation.on(client, "with_streaming_response")(**operation.request, **extra) as response:
-        response.parse()
+        return response.parse()
 
 
 @form()
-def streaming_response_read(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def streaming_response_read(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     with operation.on(client, "with_streaming_response")(**operation.request, **extra) as response:
-        response.read()
+        return response.read()
 
 
 @form()
-def streaming_response_lines(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def streaming_response_lines(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     with operation.on(client, "with_streaming_response")(**operation.request, **extra) as response:
-        list(response.iter_lines())
+        return list(response.iter_lines())
 
 
 @form()
-def streaming_response_bytes(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def streaming_response_bytes(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     with operation.on(client, "with_streaming_response")(**operation.request, **extra) as response:
-        list(response.iter_bytes(7))
+        return list(response.iter_bytes(7))
 
 
 @form()
-def streaming_response_raw_bytes(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def streaming_response_raw_bytes(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     with operation.on(client, "with_streaming_response")(**operation.request, **extra) as response:
-        list(response.http_response.iter_raw())
+        return list(response.http_response.iter_raw())
 
 
 @form(needs="post", keyword=False)
-def post(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
-    client.post(operation.path, cast_to=object, body=operation.request, options=headers_option(extra))
+def post(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
+    return client.post(operation.path, cast_to=object, body=operation.request, options=headers_option(extra))
 
 
 @form(needs="post", keyword=False)
-def post_http_response(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def post_http_response(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     import openai._base_client as base
 
     http = getattr(base, "httpx2", None) or base.httpx
-    client.post(operation.path, cast_to=http.Response, body=operation.request, options=headers_option(extra))
+    return client.post(operation.path, cast_to=http.Response, body=operation.request, options=headers_option(extra))
 
 
 @form(streamed=True)
-def stream(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def stream(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     opened = operation.on(client)(**operation.request, stream=True, **extra)
     assert isinstance(opened, openai.Stream)
     assert type(opened).__module__.partition(".")[0] == "openai"
-    for _ in opened:
-        pass
+    return list(opened)
 
 
 @form(streamed=True)
-def stream_in_with(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def stream_in_with(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     with operation.on(client)(**operation.request, stream=True, **extra) as opened:
-        for _ in opened:
-            pass
+        return list(opened)
 
 
 @form(streamed=True)
-def stream_by_next(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def stream_by_next(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     opened = operation.on(client)(**operation.request, stream=True, **extra)
+    found = []
     while True:
         try:
-            next(opened)
+            found.append(next(opened))
         except StopIteration:
-            break
+            return found
 
 
 @form(streamed=True)
-def raw_stream_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def raw_stream_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     raw = operation.on(client, "with_raw_response")(**operation.request, stream=True, **extra)
-    for _ in raw.parse():
-        pass
+    return list(raw.parse())
 
 
 @form(streamed=True)
-def streaming_response_stream_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def streaming_response_stream_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     method = operation.on(client, "with_streaming_response")
     with method(**operation.request, stream=True, **extra) as response:
-        for _ in response.parse():
-            pass
+        return list(response.parse())
 
 
 @form(streamed=True)
-def streaming_response_stream_lines(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def streaming_response_stream_lines(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     method = operation.on(client, "with_streaming_response")
     with method(**operation.request, stream=True, **extra) as response:
-        list(response.iter_lines())
+        return list(response.iter_lines())
 
 
 @form(streamed=True)
-def streaming_response_stream_raw_bytes(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+def streaming_response_stream_raw_bytes(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     method = operation.on(client, "with_streaming_response")
     with method(**operation.request, stream=True, **extra) as response:
-        list(response.http_response.iter_raw())
-
-
-@form(streamed=True, needs="stream")
-def helper_stream(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
-    with operation.helpers(client).stream(**operation.request, **extra) as events:
-        for _ in events:
-            pass
+        return list(response.http_response.iter_raw())
 
 
 @form(needs="parse")
-def parse(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
-    operation.helpers(client).parse(**operation.request, **(operation.parse or {}), **extra)
+def parse(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
+    return operation.helpers(client, "parse").parse(**operation.request, **(operation.parse or {}), **extra)
 
 
 # -- Asynchronous ----------------------------------------------------------------------------------------------------
 
 
 @form()
-async def async_plain(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
-    await operation.on(client)(**operation.request, **extra)
+async def async_plain(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
+    return await operation.on(client)(**operation.request, **extra)
 
 
 @form()
-async def async_raw_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+async def async_raw_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     raw = await operation.on(client, "with_raw_response")(**operation.request, **extra)
     parsed = raw.parse()
-    if inspect.isawaitable(parsed):
-        await parsed
+    return raw, await parsed if inspect.isawaitable(parsed) else parsed
 
 
 @form()
-async def async_raw_unparsed(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
-    await operation.on(client, "with_raw_response")(**operation.request, **extra)
+async def async_raw_unparsed(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
+    return await operation.on(client, "with_raw_response")(**operation.request, **extra)
 
 
 @form()
-async def async_streaming_response_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+async def async_streaming_response_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     async with operation.on(client, "with_streaming_response")(**operation.request, **extra) as response:
-        await response.parse()
+        return await response.parse()
 
 
 @form()
-async def async_streaming_response_read(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+async def async_streaming_response_read(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     async with operation.on(client, "with_streaming_response")(**operation.request, **extra) as response:
-        await response.read()
+        return await response.read()
 
 
 @form()
-async def async_streaming_response_lines(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+async def async_streaming_response_lines(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     async with operation.on(client, "with_streaming_response")(**operation.request, **extra) as response:
-        async for _ in response.iter_lines():
-            pass
+        return [one async for one in response.iter_lines()]
 
 
 @form(needs="post", keyword=False)
-async def async_post(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
-    await client.post(operation.path, cast_to=object, body=operation.request, options=headers_option(extra))
+async def async_post(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
+    return await client.post(operation.path, cast_to=object, body=operation.request, options=headers_option(extra))
 
 
 @form(streamed=True)
-async def async_stream(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+async def async_stream(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     opened = await operation.on(client)(**operation.request, stream=True, **extra)
     assert isinstance(opened, openai.AsyncStream)
     assert type(opened).__module__.partition(".")[0] == "openai"
-    async for _ in opened:
-        pass
+    return [one async for one in opened]
 
 
 @form(streamed=True)
-async def async_stream_in_with(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+async def async_stream_in_with(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     async with await operation.on(client)(**operation.request, stream=True, **extra) as opened:
-        async for _ in opened:
-            pass
+        return [one async for one in opened]
 
 
 @form(streamed=True)
-async def async_raw_stream_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+async def async_raw_stream_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     raw = await operation.on(client, "with_raw_response")(**operation.request, stream=True, **extra)
     parsed = raw.parse()
-    async for _ in await parsed if inspect.isawaitable(parsed) else parsed:
-        pass
+    opened = await parsed if inspect.isawaitable(parsed) else parsed
+    return [one async for one in opened]
 
 
 @form(streamed=True)
-async def async_streaming_response_stream_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+async def async_streaming_response_stream_parsed(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     method = operation.on(client, "with_streaming_response")
     async with method(**operation.request, stream=True, **extra) as response:
-        async for _ in await response.parse():
-            pass
+        return [one async for one in await response.parse()]
 
 
 @form(streamed=True)
-async def async_streaming_response_stream_lines(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
+async def async_streaming_response_stream_lines(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
     method = operation.on(client, "with_streaming_response")
     async with method(**operation.request, stream=True, **extra) as response:
-        async for _ in response.iter_lines():
-            pass
-
-
-@form(streamed=True, needs="stream")
-async def async_helper_stream(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
-    async with operation.helpers(client).stream(**operation.request, **extra) as events:
-        async for _ in events:
-            pass
+        return [one async for one in response.iter_lines()]
 
 
 @form(needs="parse")
-async def async_parse(client: Any, operation: Operation, extra: dict[str, Any]) -> None:
-    await operation.helpers(client).parse(**operation.request, **(operation.parse or {}), **extra)
+async def async_parse(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
+    return await operation.helpers(client, "parse").parse(**operation.request, **(operation.parse or {}), **extra)
+
+
+# -- Helpers, whose names follow from their method's -----------------------------------------------------------------
+
+
+def helper(template: str) -> tuple[Any, Any]:
+    def streamed(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
+        name = template.format(operation.method)
+        with getattr(operation.helpers(client, name), name)(**operation.request, **extra) as events:
+            return list(events)
+
+    async def async_streamed(client: Any, operation: Operation, extra: dict[str, Any]) -> Any:
+        name = template.format(operation.method)
+        async with getattr(operation.helpers(client, name), name)(**operation.request, **extra) as events:
+            return [one async for one in events]
+
+    return streamed, async_streamed
+
+
+for _template in ("stream", "{}_and_stream", "{}_stream"):
+    for _function in helper(_template):
+        _asynchronous = inspect.iscoroutinefunction(_function)
+        _name = f"{'async_' if _asynchronous else ''}helper_{_template.replace('{}', 'call')}"
+        FORMS.append(Form(_name, _function, _asynchronous, streamed=True, needs=_template))
+
+POLLS = ("{}_and_poll", "{}_poll")
+"""Helpers that make a call and look at its job until that has ended."""
 
 
 def headers_option(extra: dict[str, Any]) -> dict[str, Any]:
@@ -473,19 +584,46 @@ def cases(operations: Sequence[Operation] = OPERATIONS) -> list[tuple[Operation,
     found = []
     for operation in [operation for operation in operations if operation.there(client)]:
         for candidate in FORMS:
-            if candidate.streamed and not operation.streams(client):
-                continue
-            if candidate.needs == "post" and not operation.post:
-                continue
-            if candidate.needs in ("parse", "stream"):
-                if operation.parse is None:
-                    continue
-                if not hasattr(operation.helpers(client), candidate.needs):
-                    continue
-            found.append((operation, candidate))
+            if candidate.needs == "create":
+                there = operation.streams(client) or not candidate.streamed
+            elif candidate.needs == "post":
+                there = operation.post
+            else:
+                there = operation.helped(client, candidate.needs.format(operation.method))
+            if there:
+                found.append((operation, candidate))
     return found
 
 
-async def run_async(form: Form, base_url: str, operation: Operation, extra: dict[str, Any]) -> None:
+def polled() -> list[tuple[Operation, str]]:
+    """Every operation that has a helper which waits for the end of its job, and the helper's name."""
+    client = openai.OpenAI()
+    names = [(operation, template.format(operation.method)) for operation in OPERATIONS for template in POLLS]
+    return [(operation, name) for operation, name in names if operation.helped(client, name)]
+
+
+@functools.cache
+def _client() -> Any:
+    return openai.OpenAI()
+
+
+@functools.cache
+def _requests() -> dict[tuple[str, str], frozenset[tuple[str, str]]]:
+    return {(one.owner, one.name): one.requests for one in inventory.methods() if not one.asynchronous}
+
+
+def owner_of(resource: Any) -> str:
+    """A resource by the name that the inventory gives it."""
+    kind = type(resource)
+    return f"{kind.__module__.removeprefix('openai.resources.')}.{kind.__name__.removeprefix('Async')}"
+
+
+def row_of(operation: Operation) -> Any:
+    """The row of the table that an operation's request belongs to."""
+    ((method, path),) = _requests()[owner_of(operation.of(_client())), operation.method]
+    return find(method, path.replace("{}", "x"))
+
+
+async def run_async(form: Form, base_url: str, operation: Operation, extra: dict[str, Any]) -> Any:
     async with openai.AsyncOpenAI(base_url=base_url, max_retries=0) as client:
-        await form.run(client, operation, extra)
+        return await form.run(client, operation, extra)

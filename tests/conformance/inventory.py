@@ -42,8 +42,20 @@ class Method:
     """HTTP method and path, with ``{}`` for each segment that is filled in; without the query."""
 
     @property
+    def view(self) -> bool:
+        """Whether it is no method but a property: a resource below this one, or a view of it."""
+        resource = _resource(self.owner, asynchronous=self.asynchronous)
+        return not inspect.isfunction(inspect.getattr_static(resource, self.name))
+
+    @property
     def label(self) -> str:
         return f"{'Async ' if self.asynchronous else ''}{self.owner}.{self.name}"
+
+
+def _resource(owner: str, *, asynchronous: bool) -> Any:
+    """The class of a resource by its name here."""
+    module, _, name = owner.rpartition(".")
+    return getattr(importlib.import_module(f"openai.resources.{module}"), f"{'Async' if asynchronous else ''}{name}")
 
 
 def methods() -> list[Method]:

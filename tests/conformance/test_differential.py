@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import gc
 import inspect
 import json
@@ -18,6 +17,7 @@ import openai
 import openai._base_client as base
 import pytest
 from forms import MAIN, STREAMED, WHO, Form, Operation, Ticket, cases
+from seen import described
 
 from in_memory import make_telemetry
 from openai_metering import OpenAIInstrumentor, attribution
@@ -67,24 +67,6 @@ def sync_client(provider: Any, **options: Any) -> Any:
 
 
 # -- Results ---------------------------------------------------------------------------------------------------------
-
-
-def described(value: Any) -> Any:
-    """Everything that a caller can see of an SDK model."""
-    return {
-        "type": type(value),
-        "repr": repr(value),
-        "dump": value.model_dump(),
-        "set": value.model_dump(exclude_unset=True),
-        "json": value.to_json(),
-        "dict": value.to_dict(),
-        "fields_set": sorted(value.model_fields_set),
-        "extra": value.model_extra,
-        "copied": copy.deepcopy(value) == value,
-        "shallow": copy.copy(value) == value,
-        "attributes": sorted(vars(value)),
-        "request_id": bool(getattr(value, "_request_id", None)),
-    }
 
 
 @each_operation

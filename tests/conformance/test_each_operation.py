@@ -165,3 +165,39 @@ def test_what_is_new_in_usage_is_kept(telemetry: Any, client: Any) -> None:
     client.post("/fine_tuning/alpha/graders/run", cast_to=object, body={"grader": {}})
     raw = json.loads(telemetry.record()[USAGE + "raw"])
     assert raw == {"model_grader_token_usage_per_model": {"gpt-4o": {"total_tokens": 102}}}
+
+
+@pytest.mark.parametrize("method", ["generate", "edit", "create_variation"])
+def test_what_was_asked_for_is_recorded_of_a_refused_image(telemetry: Any, client: Any, method: str) -> None:
+    """Size and quality stand in the request, whatever becomes of it."""
+    asked = {
+        "generate": {"prompt": "x"},
+        "edit": {"prompt": "x", "image": PICTURE},
+        "create_variation": {"image": PICTURE},
+    }
+    headers = {"x-standin-scenario": "status_429"}
+    body = {"quality": "low"}
+    with pytest.raises(openai.RateLimitError):
+        getattr(client.images, method)(
+            model="m", size="256x256", extra_headers=headers, extra_body=body, **asked[method]
+        )
+    record = telemetry.record()
+    assert record["openai_metering.image.size"] == "256x256"
+    assert record["openai_metering.image.quality"] == "low"
+
+
+@pytest.mark.parametrize("path", ["/videos", "/videos/edits", "/videos/extensions", "/videos/v1/remix"])
+def test_what_was_asked_for_is_recorded_of_a_video(telemetry: Any, client: Any, path: str) -> None:
+    """The size decides about the price of each second."""
+    client.post(path, cast_to=object, body={"prompt": "x", "size": "1280x720"})
+    assert telemetry.record()["openai_metering.video.size"] == "1280x720"
+
+
+def test_a_response_says_what_its_discount_rests_on(telemetry: Any, client: Any) -> None:
+    """The completion window, inside the options for the background."""
+    client.post(
+        "/responses",
+        cast_to=object,
+        body={"model": "m", "background_options": {"completion_window": "2h"}, "input": "x"},
+    )
+    assert telemetry.record()["openai_metering.request.completion_window"] == "2h"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import forms
 import inventory
 import openai
 import pytest
@@ -23,6 +24,17 @@ WEBSOCKETS = {
     "realtime.realtime.Realtime.connect",
     "realtime.translations.translations.Translations.connect",
     "responses.responses.Responses.connect",
+}
+
+
+# Rows whose events come by another request, or only as bytes.
+STREAMED_ELSEWHERE = {"responses.compact", "images.create_variation", "audio.speech", "agents.sessions.events"}
+
+# What calls other methods of its resource, and is in no form of the table.
+HELPERS_APART = {
+    "beta.agents.sessions.sessions.Sessions.stream": "posts its input as an event of its session: test_helpers.py",
+    "beta.threads.runs.runs.Runs.poll": "looks at a run",
+    "videos.Videos.poll": "looks at a video",
 }
 
 
@@ -79,3 +91,60 @@ def test_every_free_entry_is_about_something(free):
 def test_every_row_is_about_something(row):
     """The table holds no row that the SDK does not have."""
     assert (row.method, row.path) in REQUESTS
+
+
+# -- Every row has its forms -----------------------------------------------------------------------------------------
+
+ROWS = {(row.method, row.path) for row in CALLS}
+CASES = forms.cases()
+ROW_OF = {operation.name: forms.row_of(operation) for operation, _ in CASES}
+BILLED = [method for method in METHODS if method.public and method.requests & ROWS]
+HELPERS = [
+    method
+    for method in METHODS
+    if method.owner in {billed.owner for billed in BILLED}
+    and method.public
+    and not method.requests
+    and not method.websocket
+    and not method.view
+]
+
+
+def in_forms(asynchronous: bool) -> set[str]:
+    """Every method that the table of forms calls, by its resource."""
+    client = (openai.AsyncOpenAI if asynchronous else openai.OpenAI)()
+    found = set()
+    for operation, form in CASES:
+        if form.asynchronous is asynchronous and form.needs != "post":
+            name = operation.method if form.needs == "create" else form.needs.format(operation.method)
+            found.add(
+                f"{forms.owner_of(operation.of(client) if form.needs == 'create' else operation.helpers(client, name))}.{name}"
+            )
+    for operation, name in forms.polled():
+        found.add(f"{forms.owner_of(operation.of(client))}.{name}")
+    return found
+
+
+IN_FORMS = {asynchronous: in_forms(asynchronous) for asynchronous in (False, True)}
+
+
+@pytest.mark.parametrize("method", BILLED, ids=lambda method: method.label)
+def test_every_method_that_costs_money_is_in_the_table_of_forms(method):
+    """What this SDK can send for a row is sent by the conformance tests, sync and async."""
+    assert f"{method.owner}.{method.name}" in IN_FORMS[method.asynchronous]
+
+
+@pytest.mark.parametrize("method", HELPERS, ids=lambda method: method.label)
+def test_every_helper_beside_them_is_in_the_table_of_forms(method):
+    """A helper that makes one of these calls is a form of it."""
+    name = f"{method.owner}.{method.name}"
+    assert name in IN_FORMS[method.asynchronous] or name in HELPERS_APART
+
+
+@pytest.mark.parametrize("row", CALLS if NEWEST else [], ids=lambda row: row.name)
+def test_every_row_has_forms(row):
+    """No row is without a call that shows it at work, and each that streams is streamed."""
+    of_row = [form for operation, form in CASES if ROW_OF[operation.name] is row]
+    assert {form.asynchronous for form in of_row} == {False, True}
+    streams = any(form.streamed for form in of_row)
+    assert streams == (row.observe is not None and row.name not in STREAMED_ELSEWHERE)

@@ -27,9 +27,9 @@ from openai_metering.usage import ESTIMATED, MAX_COUNT, MAX_RAW, NOT_BILLED, REA
 
 FULL = os.environ.get("OPENAI_METERING_TEST_SIZE") == "full"
 small = settings(
-    max_examples=10_000 if FULL else 200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=not FULL
+    max_examples=5_000 if FULL else 200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=not FULL
 )
-bodies = settings(small, max_examples=100_000 if FULL else 200)
+bodies = settings(small, max_examples=2_500 if FULL else 100)  # of each row: more than 10^5 over all
 
 # -- JSON that is near enough to an answer to get somewhere ----------------------------------------------------------
 

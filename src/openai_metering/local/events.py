@@ -89,7 +89,10 @@ def numbered(events: list[Event]) -> list[Event]:
 
 def completions(ask: wire.Ask) -> list[Event]:
     """A stream of legacy completions, in two chunks, with usage in a third where it was asked for."""
-    whole = answers.completion(ask) | {"usage": None}
+    whole = answers.completion(ask)
+    del whole["usage"]
+    if ask.include_usage:
+        whole["usage"] = None
     chunks = [whole | {"choices": [whole["choices"][0] | {"finish_reason": end}]} for end in (None, "stop")]
     if ask.include_usage:
         chunks.append(whole | {"choices": [], "usage": ask.usage})

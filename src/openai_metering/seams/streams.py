@@ -232,7 +232,9 @@ def _hides(chunk: Any, *, finished: bool) -> bool:
         if chunk.get("usage") is None:
             chunk.pop("usage", None)
         return False
-    fields = chunk.__dict__
+    fields = getattr(chunk, "__dict__", None)
+    if fields is None:  # no object at all: a server may send a number, a text or a list as a chunk
+        return False
     # The second name is that of pydantic 1.
     given = getattr(chunk, "__pydantic_fields_set__", None) or getattr(chunk, "__fields_set__", None) or set()
     usage = fields.get("usage")
@@ -276,7 +278,8 @@ class HidingIterator:
     def _hides(self, chunk: Any) -> bool:
         try:
             finished = self._finished
-            for choice in getattr(chunk, "choices", None) or ():
+            choices = getattr(chunk, "choices", None)
+            for choice in choices if isinstance(choices, list) else ():  # a server may send anything in its place
                 self._finished = self._finished or getattr(choice, "finish_reason", None) is not None
             return _hides(chunk, finished=finished)
         except Exception as error:
