@@ -68,3 +68,8 @@ def test_a_row_reads_what_its_endpoint_says_and_nothing_else(row):
 def test_every_row_is_here():
     """A new row says here what it reads."""
     assert {row.name for row in CALLS} == ROWS.keys()
+
+
+def test_only_sound_is_never_looked_into():
+    """Any other answer is read, for its id at least."""
+    assert [row.name for row in CALLS if row.binary] == ["audio.speech"]
