@@ -166,6 +166,29 @@ class Attribution:
             cleared = (self._cleared - known - tags.keys()) | cleared
         return _fill(object.__new__(Attribution), levels, tags, cleared, cut)
 
+    def without(self, other: Attribution, *, fields_of: bool = False) -> Attribution:
+        """Return this attribution without what the other one says alike, or without every field that it says.
+
+        Args:
+            other: what is taken out.
+            fields_of: leave out a field that the other knows, whatever its value.
+        """
+        levels = [
+            None if known == level or (fields_of and known is not None) else level
+            for level, known in ((getattr(self, name), getattr(other, name)) for name in SPELLINGS)
+        ]
+        theirs = dict(other.tags)
+        tags = {
+            key: value
+            for key, value in self.tags
+            if key not in theirs or not (fields_of or (theirs[key] == value and type(theirs[key]) is type(value)))
+        }
+        cleared = self._cleared - other._cleared
+        if fields_of:
+            levels = [None if name in other._cleared else level for name, level in zip(SPELLINGS, levels, strict=True)]
+            tags = {key: value for key, value in tags.items() if key not in other._cleared}
+        return _fill(object.__new__(Attribution), levels, tags, cleared, self._cut)
+
 
 def _fill(
     values: Attribution,
@@ -299,7 +322,9 @@ class _Reading:
             )
             return
         if len(self.tags) >= limits.tags and key not in self.tags:
-            warn_once("attribution.tags", "At most %d tags are kept for a call; further ones were left out.", limits.tags)
+            warn_once(
+                "attribution.tags", "At most %d tags are kept for a call; further ones were left out.", limits.tags
+            )
             self.cut = (self.cut or set()) | {"tags"}
             return
         self.tags[key] = value

@@ -46,6 +46,11 @@ def set_attribution_resolver(resolver: Resolver | None) -> None:
     _resolver = resolver
 
 
+def resolver_is_set() -> bool:
+    """Whether there is one to be asked."""
+    return _resolver is not None
+
+
 def resolver_says() -> Attribution | None:
     """Ask the resolver. Returns ``None`` where there is none, or it does not know."""
     if _resolver is None or _asking.get():

@@ -42,15 +42,59 @@ _HEADERS: Final = {
 }
 
 # Its generic fields, which become tags: `taskType` and `task_type` are one.
-_GENERIC: Final = """
-    product_name product_id subscription_id agent task_type task_id trace_id response_quality_score environment region
-    trace_type trace_name transaction_name parent_transaction_id retry_number ticket_id agent_version agentic_job_id
-    agentic_job_name agentic_job_type agentic_job_version skill_name skill_kind skill_source skill_plugin_name
-    skill_marketplace_name skill_invocation_trigger effort speed query_source subagent_type client_surface entrypoint
-    prompt_id prompt_length coding_assistant_account_uuid actual_service_tier requested_service_tier subscription_tier
-    pricing_tier cost_multiplier source_transaction_id squad_id squad_name squad_role subscriber_email_source
-    model_host billing_skipped skip_reason system_fingerprint temperature
-""".split()
+_GENERIC: Final = [
+    "product_name",
+    "product_id",
+    "subscription_id",
+    "agent",
+    "task_type",
+    "task_id",
+    "trace_id",
+    "response_quality_score",
+    "environment",
+    "region",
+    "trace_type",
+    "trace_name",
+    "transaction_name",
+    "parent_transaction_id",
+    "retry_number",
+    "ticket_id",
+    "agent_version",
+    "agentic_job_id",
+    "agentic_job_name",
+    "agentic_job_type",
+    "agentic_job_version",
+    "skill_name",
+    "skill_kind",
+    "skill_source",
+    "skill_plugin_name",
+    "skill_marketplace_name",
+    "skill_invocation_trigger",
+    "effort",
+    "speed",
+    "query_source",
+    "subagent_type",
+    "client_surface",
+    "entrypoint",
+    "prompt_id",
+    "prompt_length",
+    "coding_assistant_account_uuid",
+    "actual_service_tier",
+    "requested_service_tier",
+    "subscription_tier",
+    "pricing_tier",
+    "cost_multiplier",
+    "source_transaction_id",
+    "squad_id",
+    "squad_name",
+    "squad_role",
+    "subscriber_email_source",
+    "model_host",
+    "billing_skipped",
+    "skip_reason",
+    "system_fingerprint",
+    "temperature",
+]
 
 
 def _camel(name: str) -> str:
