@@ -163,7 +163,7 @@ class Attribution:
         ]
         if self._cleared:
             known = {name for name, level in zip(SPELLINGS, levels, strict=True) if level is not None}
-            cleared = (self._cleared - known - tags.keys()) | cleared
+            cleared |= self._cleared.difference(known, tags)
         return _fill(object.__new__(Attribution), levels, tags, cleared, cut)
 
     def without(self, other: Attribution, *, fields_of: bool = False) -> Attribution:
@@ -255,7 +255,7 @@ class _Reading:
         """Set the fields of a value to what was read; what is cleared and given is given."""
         levels = self.levels
         known = [levels[name][1] if name in levels else None for name in SPELLINGS]
-        cleared = frozenset(self.cleared - levels.keys() - self.tags.keys()) if self.cleared else _NONE
+        cleared = frozenset(self.cleared.difference(levels, self.tags)) if self.cleared else _NONE
         return _fill(values, known, self.tags, cleared, frozenset(self.cut) if self.cut else _NONE)
 
     def clear(self, name: str) -> None:

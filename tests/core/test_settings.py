@@ -54,7 +54,14 @@ BROKEN = [
     ("value_length", "8"),
     ("max_tags", "-1"),
 ]
-BROKEN_KEYWORDS = [("organization_id", 7), ("ledger_dir", ["x"]), ("metric_attributes", 7), ("enabled", "maybe"), ("max_tags", True), ("metric_series", 0)]
+BROKEN_KEYWORDS = [
+    ("organization_id", 7),
+    ("ledger_dir", ["x"]),
+    ("metric_attributes", 7),
+    ("enabled", "maybe"),
+    ("max_tags", True),
+    ("metric_series", 0),
+]
 
 
 def test_the_table_of_this_test_has_every_option():
