@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from openai_metering.cli import demo, report
+from openai_metering.cli import demo, fingerprint, report
 from openai_metering.cli.failure import Failure
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Command(Protocol):
 COMMANDS: Final[Mapping[str, Command]] = {
     "demo": demo,
     "report": report,
+    "fingerprint": fingerprint,
 }
 
 
