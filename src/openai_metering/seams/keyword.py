@@ -13,6 +13,7 @@ from openai_metering import errors
 from openai_metering.attribution import EMPTY, Attribution
 from openai_metering.scope import attribution, current_attribution
 from openai_metering.seams import carrier as carriers, sockets
+from openai_metering.seams.patches import inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ def patch_response_managers(module: Any, patches: Patches, metering: Metering) -
         metering: what stands behind the wrapper.
     """
     manager = module.ResponseContextManager
-    original = manager.__init__
+    original = inside(manager, "__init__")
 
     @functools.wraps(original)
     def init(self: Any, request_func: Any, *args: Any, **kwargs: Any) -> None:
@@ -65,7 +66,7 @@ def patch_raw_views(module: Any, patches: Patches, metering: Metering) -> None:
         patches: remembers what was replaced.
         metering: what stands behind the wrapper.
     """
-    original = module.async_to_raw_response_wrapper
+    original = inside(module, "async_to_raw_response_wrapper")
 
     @functools.wraps(original)
     def async_to_raw_response_wrapper(func: Any) -> Any:
@@ -116,8 +117,11 @@ def _subclasses(base: type) -> Iterator[type]:
 def _patch_methods(resource: type, patches: Patches, metering: Metering) -> None:
     if not resource.__module__.startswith("openai."):
         return  # an application's own subclass hands its keywords on, or has a use of its own for them
-    for name, method in list(vars(resource).items()):
-        if not name.startswith("_") and type(method) is FunctionType:  # ours claim to be functions, too
+    for name in list(vars(resource)):
+        if name.startswith("_") or patches.has(resource, name):
+            continue
+        method = inside(resource, name)
+        if type(method) is FunctionType:
             wrapped = _wrapped(method, patches, metering)
             if wrapped is not None:
                 patches.replace(resource, name, wrapped)
@@ -149,8 +153,9 @@ def _carried(
     metering: Metering, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """A method that sends a request: who it is for travels in its headers."""
-    del instance
     try:
+        if metering.clients is not None and (client := getattr(instance, "_client", None)) is not None:
+            metering.clients.keep(type(client))
         scope = current_attribution()
         if KEYWORD in kwargs or scope is not EMPTY:
             kwargs = dict(kwargs)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from openai_metering.attribution import Attribution
+    from openai_metering.seams.clients import Clients
     from openai_metering.settings import Settings
     from openai_metering.signals import Signals
 
@@ -22,6 +23,7 @@ class Metering:
         active: until ``uninstrument()``.
         refusing_hosts: hosts that refused ``stream_options``, so that they are not asked again.
         socket_modules: the SDK's modules whose websocket connections have the seam.
+        clients: sees to it that clients pass the seam; ``None`` until it is in.
     """
 
     settings: Settings | None
@@ -30,3 +32,4 @@ class Metering:
     active: bool = True
     refusing_hosts: set[tuple[str | None, int | None]] = field(default_factory=set)
     socket_modules: set[str] = field(default_factory=set)
+    clients: Clients | None = None
