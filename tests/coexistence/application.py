@@ -1,20 +1,19 @@
 """An application in which other instrumentations, and packages that call through `openai`, are active beside ours.
 
 A program of its own, because not all of them can be taken out of a process again. It is told what to do in which order,
-and prints as JSON what each call returned and which telemetry came out:
+and writes as JSON what each call returned and which telemetry came out:
 
-    python application.py openinference theirs,ours,call,-theirs,call
+    python application.py results.json openinference theirs,ours,call,-theirs,call
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import importlib
 import json
 import sys
-from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from in_memory import Telemetry, make_telemetry
@@ -54,9 +53,7 @@ def plain(who: Who) -> Any:
 def streamed(who: Who) -> Any:
     import openai
 
-    stream = openai.OpenAI().chat.completions.create(**CHAT, stream=True, **who)
-    assert isinstance(stream, openai.Stream)
-    return [seen(chunk) for chunk in stream]
+    return [seen(chunk) for chunk in openai.OpenAI().chat.completions.create(**CHAT, stream=True, **who)]
 
 
 def raw(who: Who) -> Any:
@@ -252,22 +249,30 @@ def litellm_embeddings(who: Who) -> Any:
 
 LITELLM = [litellm_plain, litellm_streamed, litellm_async, litellm_async_streamed, litellm_embeddings]
 
-CALLS: dict[str, list[Callable[[Who], Any]]] = {"langchain": LANGCHAIN, "agents": AGENTS, "litellm": LITELLM}
+CALLS: dict[str, list[Callable[[Who], Any]]] = {
+    **dict.fromkeys(INSTRUMENTORS, SDK),
+    "langchain": LANGCHAIN,
+    "agents": AGENTS,
+    "litellm": LITELLM,
+}
 
 
 # -- What it is told to do ---------------------------------------------------------------------------------------------
 
 
-def call(function: Callable[[Who], Any], telemetry: Telemetry, who: Who) -> dict[str, Any]:
+def call(
+    function: Callable[[Who], Any], telemetry: Telemetry, who: Who, loop: asyncio.AbstractEventLoop
+) -> dict[str, Any]:
     """Make one call, and say what came of it."""
     from openai_metering import attribution
 
     telemetry.clear()
+    result: Any
     try:
-        with attribution(SCOPE) if who is not None else nullcontext():
-            result = function(who or {})
+        with attribution(SCOPE):
+            result = function(who)
             if asyncio.iscoroutine(result):
-                result = asyncio.run(result)
+                result = loop.run_until_complete(result)  # one for all: LangChain keeps its connections
     except Exception as error:
         result = f"{type(error).__name__}: {error}"
     gc.collect()
@@ -291,8 +296,8 @@ def call(function: Callable[[Who], Any], telemetry: Telemetry, who: Who) -> dict
     }
 
 
-def main(package: str, steps: str, spans: str = "auto", keyword: str = "keyword") -> None:
-    """Take the steps one after the other; each `call` makes all the calls of the package."""
+def main(results: str, package: str, steps: str, spans: str = "auto", calls: str = "") -> None:
+    """Take the steps one after the other; each `call` makes all the calls of the package, or of the one named."""
     from opentelemetry import trace
 
     from openai_metering import OpenAIInstrumentor
@@ -301,34 +306,28 @@ def main(package: str, steps: str, spans: str = "auto", keyword: str = "keyword"
     telemetry = make_telemetry()
     telemetry.tracer_provider.add_span_processor(AttributionSpanProcessor())
     trace.set_tracer_provider(telemetry.tracer_provider)
-    providers: dict[str, Any] = {
-        "tracer_provider": telemetry.tracer_provider,
-        "meter_provider": telemetry.meter_provider,
-        "logger_provider": telemetry.logger_provider,
-    }
     ours = OpenAIInstrumentor()
-
-    @functools.cache
-    def theirs() -> Any:
-        return importlib.import_module(INSTRUMENTORS[package]).OpenAIInstrumentor()
-
-    active = False
+    loop = asyncio.new_event_loop()
     phases = []
     for step in steps.split(","):
         if step == "ours":
-            ours.instrument(**providers, spans=spans)
-            active = True
+            ours.instrument(
+                tracer_provider=telemetry.tracer_provider,
+                meter_provider=telemetry.meter_provider,
+                logger_provider=telemetry.logger_provider,
+                spans=spans,
+            )
         elif step == "-ours":
             ours.uninstrument()
-            active = False
         elif step == "theirs":
-            theirs().instrument(tracer_provider=telemetry.tracer_provider)
+            importlib.import_module(INSTRUMENTORS[package]).OpenAIInstrumentor().instrument()
         elif step == "-theirs":
-            theirs().uninstrument()
+            importlib.import_module(INSTRUMENTORS[package]).OpenAIInstrumentor().uninstrument()
         else:
-            who = {"usage_metadata": KEYWORD} if active and keyword == "keyword" else {}
-            phases.append({made.__name__: call(made, telemetry, who) for made in CALLS.get(package, SDK)})
-    json.dump(phases, sys.stdout, default=str)
+            active = ours.is_instrumented_by_opentelemetry
+            who = {"usage_metadata": KEYWORD} if active else {}
+            phases.append({made.__name__: call(made, telemetry, who, loop) for made in CALLS[calls or package]})
+    Path(results).write_text(json.dumps(phases, default=str), "utf-8")
 
 
 if __name__ == "__main__":

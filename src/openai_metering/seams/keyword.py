@@ -157,9 +157,14 @@ def _carried(
         if metering.clients is not None and (client := getattr(instance, "_client", None)) is not None:
             metering.clients.keep(type(client))
         scope = current_attribution()
-        if KEYWORD in kwargs or scope is not EMPTY:
+        body: Any = kwargs.get("extra_body")
+        in_body = type(body) is dict and KEYWORD in body  # LiteLLM puts keywords there that it does not know
+        if KEYWORD in kwargs or in_body or scope is not EMPTY:
             kwargs = dict(kwargs)
             keyword = kwargs.pop(KEYWORD, None)
+            if in_body:
+                kwargs["extra_body"] = body = dict(body)
+                keyword = body.pop(KEYWORD) if keyword is None else keyword
             if metering.active and metering.signals is not None:
                 _stamp(kwargs, keyword, scope)
     except Exception as error:
