@@ -13,7 +13,7 @@ import nox
 nox.options.default_venv_backend = "uv"
 nox.options.error_on_external_run = True
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "tests", "pythons", "sdks", "oldest"]
+nox.options.sessions = ["lint", "tests", "pythons", "sdks", "oldest", "coexistence"]
 
 ROOT = Path(__file__).parent
 
@@ -48,6 +48,26 @@ REQUIRED_IN_CI = ("3.10", "3.13")
 
 # What httpx and httpx2 decode compressed answers with, beside the standard library.
 CODINGS = ["backports.zstd", "brotli", "zstandard"]
+
+# Other instrumentations, and packages that call through the SDK: the names that tests/coexistence has for them, and what
+# is installed. OpenTelemetry's first package needs an older SDK and an older base than its successor.
+COEXISTENCE = {
+    "newest": {
+        "official": ["opentelemetry-instrumentation-genai-openai>=1.3b0"],
+        "openinference": ["openinference-instrumentation-openai>=0.1.66"],
+        "traceloop": ["opentelemetry-instrumentation-openai>=0.62"],
+        "langchain": ["langchain-openai>=1.7"],
+        "agents": ["openai-agents>=0.24"],
+        "litellm": ["litellm>=1.110"],
+    },
+    "older": {
+        "official_v2": [
+            "opentelemetry-instrumentation-openai-v2>=2.4b0,<3",
+            "opentelemetry-util-genai>=0.3b0,<1",
+            "openai>=2,<3",
+        ],
+    },
+}
 
 # What depends on the SDK or on the interpreter: all but the command line, the Collector and the documents.
 CORE = ["tests/core", "tests/conformance", "tests/faults", "tests/property"]
@@ -158,3 +178,21 @@ def oldest(session: nox.Session) -> None:
     theirs = ("test_child_processes", "test_multiprocessing", "test_nobody_receives")
     left_out = [f"--deselect=tests/conformance/test_launcher.py::{name}" for name in theirs]
     session.run("python", "-m", "pytest", "-q", *PARALLEL, *left_out, *CENTRE, *session.posargs)
+
+
+@nox.session(python=sys.executable)
+@nox.parametrize("packages", list(COEXISTENCE))
+def coexistence(session: nox.Session, packages: str) -> None:
+    """Beside other instrumentations, with the real packages."""
+    chosen = COEXISTENCE[packages]
+    install(session, *(requirement for requirements in chosen.values() for requirement in requirements))
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "-q",
+        *PARALLEL,
+        "tests/coexistence",
+        *session.posargs,
+        env={"COEXISTENCE": " ".join(chosen)},
+    )

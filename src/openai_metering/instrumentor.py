@@ -141,6 +141,13 @@ def _key_map(settings: options.Settings) -> KeyMap | None:
     return KeyMap(entries, settings.fingerprint_secret, name_unmapped=settings.unmapped_keys == "alias")
 
 
+def metering_in_force() -> Metering | None:
+    """What stands behind the seams now; ``None`` while calls are not metered."""
+    instrumentor = OpenAIInstrumentor._instance  # noqa: SLF001 - the one instance that the base class keeps
+    metering = None if instrumentor is None else instrumentor._metering  # noqa: SLF001
+    return None if metering is None or metering.signals is None else metering
+
+
 @functools.cache
 def _register_hooks() -> None:
     """Have the SDK's modules patched when they are imported; once per process, whatever is switched off and on."""

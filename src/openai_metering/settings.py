@@ -137,7 +137,8 @@ OPTIONS: Final = (
         "spans",
         _choice("auto", "always", "never"),
         "auto, always, never",
-        "`auto` honours OpenTelemetry's suppression, `always` does not, `never` makes no span; records and metrics stay.",
+        "`auto` makes our span unless another instrumentation has one for the very call or instrumentation is suppressed, "
+        "`always` makes it all the same, `never` makes none; records and metrics stay.",
     ),
     Option(
         "records",

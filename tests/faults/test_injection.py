@@ -46,6 +46,8 @@ GUARDS = {
     "seams.http:_Sending.failed": "guards the failure's record",
     "seams.http:_Sending.returned": "guards the end",
     "seams.keyword:_stamped": "guards the manager's scope",
+    "seams.clients:Clients.keep": "guards the look at a client's class",
+    "integrations.spans:AttributionSpanProcessor.on_start": "guards the start of any span of the application",
     "seams.streams:_Observed.seen": "the guard around a chunk",
     "seams.streams:_Observed.ended": "the guard at a stream's end",
     "seams.streams:_Observed.failed": "the guard at a stream's failure",

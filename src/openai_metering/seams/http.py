@@ -10,7 +10,9 @@ from openai_metering import errors, operations
 from openai_metering.call import Call, drain
 from openai_metering.seams import bodies, carrier as carriers, streams
 from openai_metering.seams.baggage import Around
+from openai_metering.seams.clients import REQUEST, RESPONSE, Clients
 from openai_metering.seams.failures import classify, refuses_stream_options, request_of, retries_of
+from openai_metering.seams.patches import inside
 from openai_metering.seams.requests import asking_for_usage, body_of, read_request
 from openai_metering.seams.servers import server_of
 from openai_metering.seams.who import learn_key, who_of
@@ -35,18 +37,17 @@ def patch_clients(module: Any, patches: Patches, metering: Metering) -> None:
         metering: what stands behind the seam.
     """
     sync, asynchronous = module.SyncAPIClient, module.AsyncAPIClient
+    originals = inside(sync, REQUEST), inside(asynchronous, REQUEST)
+    seams = _request(originals[0], metering), _async_request(originals[1], metering)
     made = [  # all before the first is put in: a seam of which a part is missing would ask for usage and not hide it
-        (sync, "request", _request(sync.request, metering)),
-        (sync, "_process_response", _process_response(sync._process_response, metering)),  # noqa: SLF001
-        (asynchronous, "request", _async_request(asynchronous.request, metering)),
-        (
-            asynchronous,
-            "_process_response",
-            _async_process_response(asynchronous._process_response, metering),  # noqa: SLF001
-        ),
+        (sync, REQUEST, seams[0]),
+        (sync, RESPONSE, _process_response(inside(sync, RESPONSE), metering)),
+        (asynchronous, REQUEST, seams[1]),
+        (asynchronous, RESPONSE, _async_process_response(inside(asynchronous, RESPONSE), metering)),
     ]
     for owner, name, replacement in made:
         patches.replace(owner, name, replacement)
+    metering.clients = Clients(patches, dict(zip(originals, seams, strict=True)), (sync, asynchronous))
 
 
 def _request(original: Callable[..., Any], metering: Metering) -> Callable[..., Any]:

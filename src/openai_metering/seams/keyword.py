@@ -14,6 +14,7 @@ from openai_metering.attribution import EMPTY, Attribution
 from openai_metering.resolver import resolver_is_set, resolver_says
 from openai_metering.scope import attribution, current_attribution
 from openai_metering.seams import carrier as carriers, sockets
+from openai_metering.seams.patches import inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +48,7 @@ def patch_response_managers(module: Any, patches: Patches, metering: Metering) -
         metering: what stands behind the wrapper.
     """
     manager = module.ResponseContextManager
-    original = manager.__init__
+    original = inside(manager, "__init__")
 
     @functools.wraps(original)
     def init(self: Any, request_func: Any, *args: Any, **kwargs: Any) -> None:
@@ -66,7 +67,7 @@ def patch_raw_views(module: Any, patches: Patches, metering: Metering) -> None:
         patches: remembers what was replaced.
         metering: what stands behind the wrapper.
     """
-    original = module.async_to_raw_response_wrapper
+    original = inside(module, "async_to_raw_response_wrapper")
 
     @functools.wraps(original)
     def async_to_raw_response_wrapper(func: Any) -> Any:
@@ -113,8 +114,11 @@ def _subclasses(base: type) -> Iterator[type]:
 def _patch_methods(resource: type, patches: Patches, metering: Metering) -> None:
     if not resource.__module__.startswith("openai."):
         return  # an application's own subclass hands its keywords on, or has a use of its own for them
-    for name, method in list(vars(resource).items()):
-        if not name.startswith("_") and type(method) is FunctionType:  # ours claim to be functions, too
+    for name in list(vars(resource)):
+        if name.startswith("_") or patches.has(resource, name):
+            continue
+        method = inside(resource, name)
+        if type(method) is FunctionType:
             wrapped = _wrapped(method, patches, metering)
             if wrapped is not None:
                 patches.replace(resource, name, wrapped)
@@ -146,12 +150,18 @@ def _carried(
     metering: Metering, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """A method that sends a request: who it is for travels in its headers."""
-    del instance
     try:
+        if metering.clients is not None and (client := getattr(instance, "_client", None)) is not None:
+            metering.clients.keep(type(client))
         scope = current_attribution()
-        if KEYWORD in kwargs or scope is not EMPTY or resolver_is_set():
+        body: Any = kwargs.get("extra_body")
+        in_body = type(body) is dict and KEYWORD in body  # LiteLLM puts keywords there that it does not know
+        if KEYWORD in kwargs or in_body or scope is not EMPTY or resolver_is_set():
             kwargs = dict(kwargs)
             keyword = kwargs.pop(KEYWORD, None)
+            if in_body:
+                kwargs["extra_body"] = body = dict(body)
+                keyword = body.pop(KEYWORD) if keyword is None else keyword
             if metering.active and metering.signals is not None:
                 _stamp(kwargs, keyword, scope)
     except Exception as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from openai_metering.attribution import Attribution
     from openai_metering.keys import KeyMap
+    from openai_metering.seams.clients import Clients
     from openai_metering.settings import Settings
     from openai_metering.signals import Signals
 
@@ -26,6 +27,7 @@ class Metering:
         baggage: which entries of incoming baggage are believed; none where empty.
         hash_secret: the secret of hashed subscribers; ``None`` where they stay as they are.
         socket_modules: the SDK's modules whose websocket connections have the seam.
+        clients: sees to it that clients pass the seam; ``None`` until it is in.
     """
 
     settings: Settings | None
@@ -37,3 +39,4 @@ class Metering:
     hash_secret: str | None = field(default=None, repr=False)
     refusing_hosts: set[tuple[str | None, int | None]] = field(default_factory=set)
     socket_modules: set[str] = field(default_factory=set)
+    clients: Clients | None = None

@@ -15,6 +15,7 @@ from openai_metering.masking import mask
 from openai_metering.realtime import socket_of
 from openai_metering.scope import current_attribution
 from openai_metering.seams import carrier as carriers, methods
+from openai_metering.seams.patches import inside
 from openai_metering.seams.sending import Opening
 from openai_metering.seams.servers import socket_server_of
 from openai_metering.seams.sessions import Session
@@ -94,7 +95,7 @@ def patch_lanes(module: Any, patches: Patches, metering: Metering) -> None:
     """
     for lane in _classes(module):
         if {"send", "recv", "get_final_response"} <= vars(lane).keys():
-            _replace(lane, "send", methods.wrap_send(vars(lane)["send"], methods.noted_by_lane), patches, metering)
+            _replace(lane, "send", methods.wrap_send(inside(lane, "send"), methods.noted_by_lane), patches, metering)
 
 
 # -- The SDK's classes -----------------------------------------------------------------------------------------------
@@ -144,9 +145,9 @@ def _patch_module(module: Any, patches: Patches, metering: Metering) -> None:
         for manager in manager_classes(module):
             for name in ("__enter__", "__aenter__", "enter") if metered else ():
                 if name in vars(manager):
-                    _replace(manager, name, _enter(vars(manager)[name], metering), patches, metering)
+                    _replace(manager, name, _enter(inside(manager, name), metering), patches, metering)
             if "send" in vars(manager):
-                _replace(manager, "send", methods.wrap_send(vars(manager)["send"], methods.queued), patches, metering)
+                _replace(manager, "send", methods.wrap_send(inside(manager, "send"), methods.queued), patches, metering)
         metering.socket_modules.add(module.__name__)
 
 
@@ -157,7 +158,7 @@ def _patch_connection(
     for name, wrapper in wrappers.items():
         owner = next((ancestor for ancestor in connection.__mro__ if name in vars(ancestor)), None)
         if owner is not None:
-            _replace(owner, name, wrapper(vars(owner)[name]), patches, metering)
+            _replace(owner, name, wrapper(inside(owner, name)), patches, metering)
 
 
 def _replace(owner: type, name: str, replacement: Any, patches: Patches, metering: Metering) -> None:

@@ -8,12 +8,14 @@ from opentelemetry import context, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from openai_metering.finished import CANCELLED, FAILED
-from openai_metering.signals import conventions as c
+from openai_metering.signals import conventions as c, others
 from openai_metering.signals.attributes import at_end, at_start, who
 from openai_metering.signals.providers import Listener
 from openai_metering.version import VERSION
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
+
     from openai_metering.attribution import Resolved
     from openai_metering.finished import FinishedCall, StartedCall
     from openai_metering.settings import Settings
@@ -25,6 +27,16 @@ except ImportError:  # a private name, there since 1.10
 
 # No description: the text of an exception can quote the prompt or the provider.
 _ERROR = Status(StatusCode.ERROR)
+
+
+# Traceloop's: its instrumentations of frameworks, whose span stands for the model call, set it around the call.
+_SUPPRESS_MODEL_CALLS = "suppress_language_model_instrumentation"
+
+
+def _suppressed(around: Context) -> bool:
+    return bool(
+        around.get(_SUPPRESS_KEY) or around.get("suppress_instrumentation") or around.get(_SUPPRESS_MODEL_CALLS)
+    )
 
 
 class Spans:
@@ -43,13 +55,17 @@ class Spans:
         """Start the span of a call.
 
         Returns:
-            The span, ``None`` where the mode, suppression or a missing provider says so; and the span context that the
-            call's usage record refers to, that of the surrounding span where there is none.
+            The span, ``None`` where the mode, suppression, a missing provider or the span of another instrumentation says
+            so; and the span context that the call's usage record refers to, that of the surrounding span where ours is
+            missing.
         """
-        if not self.listening() or (
-            self._mode == "auto" and (context.get_value(_SUPPRESS_KEY) or context.get_value("suppress_instrumentation"))
-        ):
-            return None, trace.get_current_span().get_span_context()
+        around = context.get_current()
+        other = others.find(around, call.operation.kind) if around and call.parent is None else None
+        if other is not None:
+            other.attribute(call.who)
+        gives_way = self._mode == "auto" and bool(around) and (other is not None or _suppressed(around))
+        if gives_way or not self.listening():
+            return None, trace.get_current_span(around).get_span_context()
         model = call.request.model
         name = call.operation.kind if call.operation.billed else call.operation.name
         span = self._tracer.start_span(
