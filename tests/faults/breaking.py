@@ -69,9 +69,10 @@ def _ours(function: FunctionType) -> bool:
 
 def forget_everything() -> None:
     """Empty every cache, so that no remembered answer hides a broken function."""
-    from openai_metering import masking
+    from openai_metering import attribution, masking
     from openai_metering.seams import servers
 
+    attribution._read_before.clear()
     masking._harmless.clear()
     masking._harmless_credentials.clear()
     servers._seen.clear()

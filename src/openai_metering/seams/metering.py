@@ -37,3 +37,8 @@ class Metering:
     hash_secret: str | None = field(default=None, repr=False)
     refusing_hosts: set[tuple[str | None, int | None]] = field(default_factory=set)
     socket_modules: set[str] = field(default_factory=set)
+    plain: bool = field(init=False)
+    """Neither key map nor baggage is asked, and no subscriber hashed."""
+
+    def __post_init__(self) -> None:
+        self.plain = self.key_map is None and not self.baggage and self.hash_secret is None
