@@ -73,12 +73,18 @@ def _alone() -> list[tuple[str, str, float, float]]:
 
 
 def _parts(folder: str) -> dict[str, Callable[[], object]]:
-    from openai_metering import attribution
+    import openai
+
+    from openai_metering import attribution, bind
     from openai_metering.attribution import EMPTY, Attribution, resolve
     from openai_metering.call import Call
     from openai_metering.finished import Request, Server
+    from openai_metering.keys import KeyMap
     from openai_metering.ledger import Ledger
     from openai_metering.operations import CHAT_COMPLETIONS
+    from openai_metering.seams import carrier
+    from openai_metering.seams.metering import Metering
+    from openai_metering.seams.who import who_of
     from openai_metering.settings import Settings
     from openai_metering.signals import Signals
 
@@ -94,6 +100,16 @@ def _parts(folder: str) -> dict[str, Callable[[], object]]:
     def scope() -> None:
         with attribution(organization_id="AcmeSoft", subscriber_identity="joe@acme.com"):
             pass
+
+    client = openai.OpenAI(api_key="key")
+    bound = bind(client, organization_id="AcmeSoft")
+    metering = Metering(None, None, EMPTY)
+    mapped = Metering(None, None, EMPTY, key_map=KeyMap({}, "secret", name_unmapped=True))
+    around = Attribution("AcmeSoft", tags=(("team", "blue"),))
+
+    def scope_and_keyword() -> None:
+        stamped = carrier.carrier_class()(Attribution.from_mapping(keyword), around)
+        who_of(metering, client, {carrier.KEY: stamped})
 
     def call_of(signals: Signals) -> Callable[[], object]:
         def call() -> None:
@@ -114,6 +130,10 @@ def _parts(folder: str) -> dict[str, Callable[[], object]]:
     return {
         "attribution scope, entered and left": scope,
         "usage_metadata keyword, read": lambda: Attribution.from_mapping(keyword),
+        "who, resolved where nobody is said": lambda: who_of(metering, client, None),
+        "who, resolved from a scope and a keyword, both read": scope_and_keyword,
+        "who, resolved from a bound client": lambda: who_of(metering, bound, None),
+        "who, resolved by the key map": lambda: who_of(mapped, client, None),
         "call without SDK, no signal": call_of(Signals(Settings(records="none"))),
         "call without SDK, record to the ledger": call_of(Signals(Settings(ledger_dir=folder))),
         "ledger append of a ready record": lambda: ledger.append(record),

@@ -2,54 +2,60 @@
 
 from __future__ import annotations
 
-import enum
 import functools
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from openai_metering.errors import swallow, warn_once
-from openai_metering.masking import mask
-from openai_metering.spellings import CANONICAL, CREDENTIAL, ORGANIZATION, RANK, SPELLINGS, SUBSCRIBER, TAGS, meant
+from openai_metering.reading import (
+    CLEAR,
+    MAX_TAG_KEY_LENGTH,
+    MAX_TAGS,
+    MAX_VALUE_LENGTH,
+    Clear,
+    Reading,
+    TagValue,
+    flat,
+    limits,
+)
+from openai_metering.spellings import CANONICAL, CREDENTIAL, ORGANIZATION, SPELLINGS, SUBSCRIBER, TAGS
 
-__all__ = ["CLEAR", "CREDENTIAL", "EMPTY", "ORGANIZATION", "SUBSCRIBER", "Attribution", "Clear", "Resolved", "resolve"]
+__all__ = [
+    "CLEAR",
+    "CREDENTIAL",
+    "EMPTY",
+    "MAX_TAGS",
+    "MAX_TAG_KEY_LENGTH",
+    "MAX_VALUE_LENGTH",
+    "ORGANIZATION",
+    "SOURCES",
+    "SUBSCRIBER",
+    "Attribution",
+    "Clear",
+    "Resolved",
+    "TagValue",
+    "resolve",
+    "set_limits",
+]
 
-TagValue = str | bool | int | float
-
-MAX_VALUE_LENGTH: Final = 256
-MAX_TAGS: Final = 32
-MAX_TAG_KEY_LENGTH: Final = 64
-
-
-class _Limits:
-    """How much of what an application says is kept; set by ``instrument()`` from the settings."""
-
-    __slots__ = ("tags", "value_length")
-
-    def __init__(self) -> None:
-        self.value_length = MAX_VALUE_LENGTH
-        self.tags = MAX_TAGS
-
-
-limits: Final = _Limits()
-
-
-class Clear(enum.Enum):
-    """The type of ``CLEAR``."""
-
-    CLEAR = "clear"
-
-    def __repr__(self) -> str:
-        return "CLEAR"
+# What was read without anything to mask, cut or complain of, by its pairs of text: callers say the same again and again.
+_read_before: dict[tuple[tuple[str, str], ...], Attribution] = {}
+_REMEMBERED: Final = 4096
 
 
-CLEAR: Final = Clear.CLEAR
-"""In the place of a value: the field is unknown here, whatever sources of a lower rank say."""
+def set_limits(value_length: int, tags: int) -> None:
+    """Set how much of what an application says is kept from now on.
+
+    Args:
+        value_length: characters of a value.
+        tags: tags of a call.
+    """
+    limits.value_length, limits.tags = value_length, tags
+    _read_before.clear()
+
 
 _NONE: Final[frozenset[str]] = frozenset()
-_LAST_WORD: Final = re.compile(r"[\w.~+/=-]+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +86,12 @@ class Attribution:
 
     def __post_init__(self) -> None:
         given: Any = self.tags
-        reading = _Reading()
+        reading = Reading()
         for key, value in given.items() if isinstance(given, Mapping) else given:
             reading.tag(key, value)
         for name in SPELLINGS:
             reading.level(name, name, getattr(self, name))
-        reading.fill(self)
+        _filled(self, reading)
 
     def __hash__(self) -> int:
         return self._hash
@@ -125,23 +131,10 @@ class Attribution:
             )
             return EMPTY
         try:
-            return cls._read(values)
+            return _again(values) if type(values) is dict else _read(values)
         except Exception as error:  # a mapping of the application's own may raise
             swallow("attribution", error)
             return EMPTY
-
-    @classmethod
-    def _read(cls, values: Mapping[Any, Any]) -> Attribution:
-        reading = _Reading()
-        for key, value in _flat(values):
-            name = CANONICAL.get(key)
-            if name is not None:
-                reading.level(name, key, value)
-            elif not reading.other(key, value):
-                reading.tag(TAGS.get(key, key), value)
-        if not (reading.levels or reading.tags or reading.cleared):
-            return EMPTY
-        return reading.fill(object.__new__(cls))
 
     def merge(self, inner: Attribution) -> Attribution:
         """Return this attribution with the fields that ``inner`` knows laid over it, tags key by key."""
@@ -219,131 +212,40 @@ def _restored(
     return _fill(object.__new__(Attribution), list(levels), dict(tags), cleared, cut)
 
 
-def _flat(values: Mapping[Any, Any]) -> list[tuple[str, object]]:
-    """The pairs of the mapping, a nested ``subscriber`` and its ``credential`` written out with dots."""
-    pairs: list[tuple[str, object]] = []
-    for key, value in values.items():
-        if not isinstance(key, str):
-            warn_once(
-                "attribution.key", "Names in usage_metadata are text; one of type %s was ignored.", type(key).__name__
-            )
-        elif key == "subscriber" and isinstance(value, Mapping):
-            for part, inner in value.items():
-                if part == "credential" and isinstance(inner, Mapping):
-                    pairs.extend((f"subscriber.credential.{name}", item) for name, item in inner.items())
-                elif part == "credential":
-                    pairs.append((CREDENTIAL, inner))
-                else:
-                    pairs.append((f"subscriber.{part}", inner))
-        else:
-            pairs.append((key, value))
-    return pairs
+def _again(values: dict[Any, Any]) -> Attribution:
+    """Read a dictionary, or recognise one of nothing but text that was read before, in an eighth of the time."""
+    for value in values.values():
+        if type(value) is not str:
+            return _read(values)
+    pairs = tuple(values.items())
+    found = _read_before.get(pairs)
+    return _read(values, pairs) if found is None else found
 
 
-class _Reading:
-    """What has been read so far of one attribution."""
+def _read(values: Mapping[Any, Any], pairs: tuple[tuple[str, str], ...] | None = None) -> Attribution:
+    reading = Reading()
+    for key, value in flat(values):
+        name = CANONICAL.get(key)
+        if name is not None:
+            reading.level(name, key, value)
+        elif not reading.other(key, value):
+            reading.tag(TAGS.get(key, key), value)
+    if not (reading.levels or reading.tags or reading.cleared):
+        return EMPTY
+    found = _filled(object.__new__(Attribution), reading)
+    if pairs is not None and not reading.odd:
+        if len(_read_before) >= _REMEMBERED:
+            _read_before.clear()
+        _read_before[pairs] = found
+    return found
 
-    __slots__ = ("cleared", "cut", "levels", "tags")
 
-    def __init__(self) -> None:
-        self.levels: dict[str, tuple[int, str]] = {}
-        self.tags: dict[str, TagValue] = {}
-        self.cleared: set[str] | None = None
-        self.cut: set[str] | None = None
-
-    def fill(self, values: Attribution) -> Attribution:
-        """Set the fields of a value to what was read; what is cleared and given is given."""
-        levels = self.levels
-        known = [levels[name][1] if name in levels else None for name in SPELLINGS]
-        cleared = frozenset(self.cleared.difference(levels, self.tags)) if self.cleared else _NONE
-        return _fill(values, known, self.tags, cleared, frozenset(self.cut) if self.cut else _NONE)
-
-    def clear(self, name: str) -> None:
-        """Note that a field is unknown, whatever is said elsewhere."""
-        self.cleared = (self.cleared or set()) | {name}
-
-    def level(self, name: str, key: str, value: object) -> None:
-        """Read one spelling of a level."""
-        if value is None:
-            return
-        if isinstance(value, str):
-            text = self.clean(value, name, credential=name == CREDENTIAL)
-            if text and (name not in self.levels or RANK[key] < self.levels[name][0]):
-                self.levels[name] = (RANK[key], text)
-        elif value is CLEAR:
-            self.clear(name)
-        else:
-            warn_once(
-                f"attribution.{name}",
-                "%s takes text; a value of type %s was ignored, so the call counts without it.",
-                key,
-                type(value).__name__,
-            )
-
-    def other(self, key: str, value: object) -> bool:
-        """Read a name that is no level's own. Returns whether it was one all the same: a header in capitals."""
-        name = meant(key)
-        if name is None or value is None:
-            return False
-        if key[:2] == "X-" and key.lower() in CANONICAL:
-            self.level(name, key.lower(), value)
-            return True
-        warn_once(
-            f"attribution.near.{name}",
-            "%s in usage_metadata is kept as a tag; what it seems to mean is called %s.",
-            mask(key[:MAX_TAG_KEY_LENGTH]),
-            name,
-        )
-        return False
-
-    def tag(self, key: object, value: object) -> None:
-        """Read a tag."""
-        if value is None or not isinstance(key, str):
-            return
-        key = self.clean(key, "tags", credential=False)[:MAX_TAG_KEY_LENGTH]
-        if not key:
-            return
-        if isinstance(value, str):
-            value = self.clean(value, key, credential=False)
-            if not value:
-                return
-        elif isinstance(value, float) and not math.isfinite(value):
-            value = str(value)
-        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-            value = str(int(value))
-        elif value is CLEAR:
-            self.clear(key)
-            return
-        elif not isinstance(value, (bool, int, float)):
-            warn_once(
-                "attribution.tag",
-                "Tag values are text, numbers or booleans; one of type %s was ignored.",
-                type(value).__name__,
-            )
-            return
-        if len(self.tags) >= limits.tags and key not in self.tags:
-            warn_once(
-                "attribution.tags", "At most %d tags are kept for a call; further ones were left out.", limits.tags
-            )
-            self.cut = (self.cut or set()) | {"tags"}
-            return
-        self.tags[key] = value
-
-    def clean(self, value: str, name: str, *, credential: bool) -> str:
-        """Trim, mask and cut a text that belongs to a field."""
-        text = value.strip()
-        if not text.isascii():  # half of a surrogate pair cannot be sent: OpenTelemetry would drop the attribute
-            text = text.encode("utf-8", "replace").decode("utf-8")
-        longest = limits.value_length
-        if len(text) <= longest:
-            return mask(text, credential=credential)
-        # Masked before it is cut, so that no part of a key survives at the edge; nor at the edge of what is looked at.
-        looked_at = text[: 4 * longest]
-        if len(text) > len(looked_at):
-            looked_at = _LAST_WORD.sub("", looked_at) or looked_at
-        warn_once("attribution.length", "Attribution values are cut after %d characters.", longest)
-        self.cut = (self.cut or set()) | {name}
-        return mask(looked_at, credential=credential)[:longest]
+def _filled(values: Attribution, reading: Reading) -> Attribution:
+    """Set the fields of a value to what was read; what is cleared and given is given."""
+    levels = reading.levels
+    known = [levels[name][1] if name in levels else None for name in SPELLINGS]
+    cleared = frozenset(reading.cleared.difference(levels, reading.tags)) if reading.cleared else _NONE
+    return _fill(values, known, reading.tags, cleared, frozenset(reading.cut) if reading.cut else _NONE)
 
 
 EMPTY: Final = Attribution()

@@ -11,7 +11,7 @@ import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from openai_metering import call, errors, settings as options
-from openai_metering.attribution import EMPTY, Attribution, limits
+from openai_metering.attribution import EMPTY, Attribution, set_limits
 from openai_metering.keys import KeyMap, read_map
 from openai_metering.seams import http, keyword, sockets
 from openai_metering.seams.metering import Metering
@@ -79,7 +79,7 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             settings, problems = options.load(overrides)
             for problem in problems:
                 errors.logger.warning("%s", problem)
-            limits.value_length, limits.tags = settings.value_length, settings.max_tags
+            set_limits(settings.value_length, settings.max_tags)
             default = Attribution(
                 settings.organization_id, settings.subscriber_identity, settings.subscriber_credential
             )

@@ -42,12 +42,12 @@ def said(
     values: object, organization_id: object, subscriber_identity: object, subscriber_credential: object, tags: object
 ) -> Attribution:
     """What is given as a mapping and by name, the names over the mapping."""
-    named: dict[str, object] = {
-        ORGANIZATION: organization_id,
-        SUBSCRIBER: subscriber_identity,
-        CREDENTIAL: subscriber_credential,
-        **cast("dict[str, object]", tags),
-    }
+    levels = (
+        (ORGANIZATION, organization_id),
+        (SUBSCRIBER, subscriber_identity),
+        (CREDENTIAL, subscriber_credential),
+    )
+    named = {**cast("dict[str, object]", tags), **{name: value for name, value in levels if value is not None}}
     return Attribution.from_mapping(values).merge(Attribution.from_mapping(named))
 
 

@@ -479,3 +479,12 @@ def test_a_hashed_subscriber_leaves_as_a_hash_alone(client: Any) -> None:
         "joe@acme.com"
         not in f"{made.records}{[span.to_json() for span in made.spans]}{made.metric_reader.get_metrics_data()}"
     )
+
+
+def test_a_workload_identity_is_looked_up_by_its_service_account(provider: Any, keyed: Any) -> None:
+    """What the SDK keeps in the place of a key is no key; the account's id names who it is."""
+    with openai.OpenAI(base_url=provider.base_url, api_key="workload-identity-auth") as client:
+        client.chat.completions.create(**CHAT)
+        client.workload_identity = {"service_account_id": "sa-reports", "identity_provider_id": "idp"}  # type: ignore[attr-defined, assignment, typeddict-item]
+        client.chat.completions.create(**CHAT)
+    assert [who(record)[2] for record in keyed.records] == [None, "workload-reports"]

@@ -18,10 +18,19 @@ from typing import Any
 
 import pytest
 
-from openai_metering import CLEAR, Attribution, attribution, current_attribution
-from openai_metering.attribution import EMPTY, MAX_TAG_KEY_LENGTH, MAX_TAGS, MAX_VALUE_LENGTH, SOURCES, resolve
+from openai_metering import CLEAR, Attribution, attribution, current_attribution, errors
+from openai_metering.attribution import (
+    EMPTY,
+    MAX_TAG_KEY_LENGTH,
+    MAX_TAGS,
+    MAX_VALUE_LENGTH,
+    SOURCES,
+    resolve,
+    set_limits,
+)
 from openai_metering.spellings import SPELLINGS
 
+attribution_module = sys.modules["openai_metering.attribution"]
 KEY = "sk-proj-abcDEF0123456789abcDEF0123456789"
 NOBODY = Attribution()
 
@@ -272,6 +281,66 @@ def test_enumerations_are_their_values():
     assert Attribution.from_mapping({"organization_id": Plan.PRO, "plan": Plan.PRO}) == Attribution(
         "pro", tags=(("plan", "pro"),)
     )
+
+
+# -- Metadata that comes again ---------------------------------------------------------------------------------------
+
+
+def test_a_dictionary_that_comes_again_is_recognised_by_what_it_says():
+    """Remembered is what it said, not the object: a dictionary that an application changes is read anew."""
+    values = {"organization_id": "AcmeSoft", "team": "blue"}
+    first = Attribution.from_mapping(values)
+    assert Attribution.from_mapping(dict(values)) is first
+    values["organization_id"] = "Other"
+    assert Attribution.from_mapping(values).organization_id == "Other"
+    assert Attribution.from_mapping({"team": "blue", "organization_id": "AcmeSoft"}) == first
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"subscriber_credential": KEY},
+        {"organization_id": "AcmeSoft", "note": f"uses {KEY}"},
+        {KEY: "x"},
+        {"organization_id": f"{KEY} {'x' * 500}"},
+    ],
+    ids=lambda values: next(iter(values))[:12],
+)
+def test_metadata_with_a_secret_in_it_is_not_remembered(values):
+    """The memory that makes reading cheap holds no key."""
+    Attribution.from_mapping(values)
+    assert not [pairs for pairs in attribution_module._read_before if KEY in repr(pairs)]
+
+
+def test_what_was_complained_of_is_complained_of_again_after_a_new_start(caplog):
+    """A new `instrument()` speaks up again, though the same metadata was read before."""
+    for _ in range(2):
+        errors.reset()
+        for _ in range(2):
+            Attribution.from_mapping({"organisation_id": "AcmeSoft"})
+            Attribution.from_mapping({"organization_id": "a" * 300})
+    assert len(warnings_of(caplog)) == 4
+
+
+def test_the_memory_is_bounded():
+    """A service with a million customers does not grow by their metadata."""
+    for number in range(attribution_module._REMEMBERED + 100):
+        Attribution.from_mapping({"organization_id": f"customer {number}"})
+    assert len(attribution_module._read_before) <= attribution_module._REMEMBERED
+
+
+def test_limits_are_settings():
+    """What is kept of values and tags is what `instrument()` was told, for metadata read before, too."""
+    values = {"organization_id": "a" * 100, "b": "1", "c": "2"}
+    assert Attribution.from_mapping(values).cut == ()
+    set_limits(50, 1)
+    try:
+        found = Attribution.from_mapping(values)
+        assert (found.organization_id, found.tags, found.cut) == ("a" * 50, (("b", "1"),), ("organization_id", "tags"))
+        assert Attribution(tags={"b": "1"}).merge(Attribution(tags={"d": "1"})).tags == (("d", "1"),)
+    finally:
+        set_limits(MAX_VALUE_LENGTH, MAX_TAGS)
+    assert Attribution.from_mapping(values).cut == ()
 
 
 # -- Spellings ------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ CORE = [name for name in FILES if not name.startswith(("cli.", "local."))]
 # their own around the package.
 ROOMS = (
     ("errors", "masking", "usage", "version", "settings", "spellings"),
-    ("shapes", "readers", "job_readers", "jobs"),
+    ("shapes", "readers", "job_readers", "jobs", "reading"),
     ("attribution", "operations", "free", "finished", "ledger"),
     ("realtime", "keys"),
     ("scope", "resolver"),
@@ -35,7 +35,8 @@ ROOMS = (
 )
 RANK = {name: rank for rank, room in enumerate(ROOMS) for name in room}
 VALUES = {
-    "attribution": {"errors", "masking", "spellings"},
+    "attribution": {"errors", "reading", "spellings"},
+    "reading": {"errors", "masking", "spellings"},
     "keys": {"attribution"},
     "resolver": {"errors", "attribution"},
     "spellings": set(),

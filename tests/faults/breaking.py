@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import inspect
 import pkgutil
+import sys
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,7 @@ def forget_everything() -> None:
     from openai_metering import masking
     from openai_metering.seams import servers
 
+    sys.modules["openai_metering.attribution"]._read_before.clear()
     masking._harmless.clear()
     masking._harmless_credentials.clear()
     servers._seen.clear()

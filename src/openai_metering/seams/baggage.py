@@ -98,9 +98,10 @@ class Around:
         try:
             here = context.get_current()
             made = here if span is None else trace.set_span_in_context(span, here)
-            for name in baggage.get_all(here):
-                if name.startswith(PREFIX):
-                    made = baggage.remove_baggage(name, made)
+            if here:  # a script's calls are in an empty context
+                for name in baggage.get_all(here):
+                    if name.startswith(PREFIX):
+                        made = baggage.remove_baggage(name, made)
             if made is not here:
                 self._context = made
                 self._token = context.attach(made)

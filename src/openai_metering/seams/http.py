@@ -70,16 +70,16 @@ def _request(original: Callable[..., Any], metering: Metering) -> Callable[..., 
             sending.returned()
             return result
         finally:
-            sending.around.leave()
+            sending.leave()
         # The host refused the option that we added: the call goes out once more, as the caller wrote it.
-        sending.around.enter(sending.call.span)
+        sending.enter(sending.call.span)
         try:
             result = original(self, *sending.args, **sending.kwargs)
         except BaseException as error:
             sending.failed(error)
             raise
         finally:
-            sending.around.leave()
+            sending.leave()
         sending.accepted()
         sending.returned()
         return result
@@ -107,15 +107,15 @@ def _async_request(original: Callable[..., Any], metering: Metering) -> Callable
             sending.returned()
             return result
         finally:
-            sending.around.leave()
-        sending.around.enter(sending.call.span)
+            sending.leave()
+        sending.enter(sending.call.span)
         try:
             result = await original(self, *sending.args, **sending.kwargs)
         except BaseException as error:
             sending.failed(error)
             raise
         finally:
-            sending.around.leave()
+            sending.leave()
         sending.accepted()
         sending.returned()
         return result
@@ -173,20 +173,20 @@ def _unmetered(metering: Metering) -> Around | None:
         return None
 
 
-class _Sending:
+class _Sending(Around):
     """A billable call on its way: what the SDK's ``request`` is given in place of what it was called with."""
 
-    __slots__ = ("_asked_for_usage", "_metering", "_options", "args", "around", "call", "kwargs")
+    __slots__ = ("_asked_for_usage", "_metering", "_options", "args", "call", "kwargs")
 
     def __init__(
         self, metering: Metering, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], options: Any
     ) -> None:
+        super().__init__()
         self._metering = metering
         self.call = call
         self._options = options
         self.kwargs = kwargs
         self._asked_for_usage = False
-        self.around = Around()
         self.args = args
         self._send(options)
 
@@ -283,7 +283,7 @@ def _begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[
                 changed = asking_for_usage(ours)
                 if changed is not None:
                     sending.ask_for_usage(changed)
-            sending.around.enter(call.span)
+            sending.enter(call.span)
         except Exception as error:
             errors.swallow("begin", error)
             call.finish("completed", reason="internal")

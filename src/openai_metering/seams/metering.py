@@ -40,3 +40,8 @@ class Metering:
     refusing_hosts: set[tuple[str | None, int | None]] = field(default_factory=set)
     socket_modules: set[str] = field(default_factory=set)
     clients: Clients | None = None
+    plain: bool = field(init=False)
+    """Neither key map nor baggage is asked, and no subscriber hashed."""
+
+    def __post_init__(self) -> None:
+        self.plain = self.key_map is None and not self.baggage and self.hash_secret is None

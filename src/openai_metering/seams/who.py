@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from openai_metering import errors
 from openai_metering.attribution import EMPTY, Attribution, Resolved, resolve
 from openai_metering.keys import pseudonym
-from openai_metering.resolver import resolver_says
+from openai_metering.resolver import resolver_is_set, resolver_says
 from openai_metering.scope import current_attribution
 from openai_metering.seams import baggage, carrier as carriers
 from openai_metering.usage import text
@@ -61,6 +61,8 @@ def who_of(metering: Metering, client: Any, headers: Any) -> tuple[Resolved, Who
     keyword, scope = (EMPTY, None) if carrier is None else (carrier.keyword, carrier.scope)
     if scope is None:
         scope = current_attribution()
+    if metering.plain and not resolver_is_set() and not getattr(client, "_custom_headers", None):
+        return resolve(keyword, scope, metering.default), None
     beneath = beneath_of(metering, client, headers, carrier)
     found = resolved(metering, keyword, scope, beneath)
     return found, Who(keyword, scope, beneath) if beneath.late else None
