@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,6 +65,12 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         self, tracer_provider: Any = None, meter_provider: Any = None, logger_provider: Any = None, **overrides: Any
     ) -> None:
         errors.reset()
+        if not _in_main_interpreter():
+            errors.warn_once(
+                "interpreter",
+                "openai-metering does not support sub-interpreters: what is counted in this one is not promised. Use "
+                "processes or threads (with mod_wsgi: WSGIApplicationGroup %{GLOBAL}).",
+            )
         self._metering = self._make(overrides, tracer_provider, meter_provider, logger_provider)
         self._patches = Patches()
         _register_hooks()
@@ -118,6 +126,15 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             patch(module, patches, metering)
         except Exception as error:
             errors.swallow(f"patch {name}", error)
+
+
+def _in_main_interpreter() -> bool:
+    """Whether this is the process's first interpreter; only CPython's own modules tell, by a name of each version."""
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        with contextlib.suppress(Exception):
+            interpreters = importlib.import_module(name)
+            return bool(interpreters.get_current() == interpreters.get_main())
+    return True
 
 
 @functools.cache

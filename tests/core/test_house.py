@@ -26,6 +26,7 @@ ROOMS = (
     ("attribution", "operations", "free", "finished", "ledger"),
     ("realtime",),
     ("scope",),
+    ("threads",),
     ("signals",),
     ("deferred", "call", "sights"),
     ("seams",),
@@ -37,6 +38,7 @@ RANK = {name: rank for rank, room in enumerate(ROOMS) for name in room}
 VALUES = {
     "attribution": {"errors", "masking"},
     "scope": {"errors", "attribution"},
+    "threads": {"scope"},
     "operations": {"job_readers", "jobs", "readers"},
     "free": {"operations"},
     "jobs": {"job_readers", "readers", "usage"},

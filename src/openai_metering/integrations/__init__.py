@@ -1,0 +1,1 @@
+"""Where identity enters an application: one file for each kind of framework, which is imported by name only."""
