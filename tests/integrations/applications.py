@@ -96,7 +96,11 @@ def django_application(client: Any, async_client: Any, *, asynchronous: bool) ->
         module = types.ModuleType("shop_urls")
         module.urlpatterns = []  # type: ignore[attr-defined]
         settings.configure(
-            DEBUG=False, ALLOWED_HOSTS=["*"], SECRET_KEY="test", ROOT_URLCONF=module, MIDDLEWARE=[f"{__name__}.metering"]
+            DEBUG=False,
+            ALLOWED_HOSTS=["*"],
+            SECRET_KEY="test",
+            ROOT_URLCONF=module,
+            MIDDLEWARE=[f"{__name__}.metering"],
         )
         framework.setup(set_prefix=False)
     from django.core.handlers.asgi import ASGIHandler
@@ -130,15 +134,13 @@ async def async_answer(client: Any, path: str, customer: str) -> Any:
     if path == "/opened":
         opened = await ask(client, customer, stream=True)
         return (chunk.model.encode() async for chunk in opened)
-    return async_inside(client, customer, endless=path == "/endless")
+    return async_inside(client, customer)
 
 
-async def async_inside(client: Any, customer: str, *, endless: bool) -> Any:
+async def async_inside(client: Any, customer: str) -> Any:
     await ask(client, customer)
     async for chunk in await ask(client, customer, stream=True):
         yield chunk.model.encode()
-    while endless:
-        yield BLOCK
 
 
 def customer_of(scope: Any) -> str:

@@ -59,7 +59,7 @@ def test_requests_at_once_are_each_their_own(framework: str, path: str, port: in
     assert all(check(dict(span.attributes)) for span in telemetry.spans)
 
 
-@each_framework
+@pytest.mark.parametrize("framework", SYNC)
 def test_a_browser_that_leaves_half_way(framework: str, port: int, telemetry: Any) -> None:
     """What is done when the browser has left is still the customer's, and nothing of it stays behind in the thread."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
