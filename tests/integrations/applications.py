@@ -143,6 +143,10 @@ async def async_inside(client: Any, customer: str) -> Any:
         yield chunk.model.encode()
 
 
+async def later(client: Any, customer: str) -> None:
+    await ask(client, customer)
+
+
 def customer_of(scope: Any) -> str:
     return dict(scope["headers"])[b"customer"].decode()
 
@@ -183,7 +187,7 @@ def starlette_application(client: Any) -> Any:
         made = await async_answer(client, request.url.path, customer)
         if isinstance(made, bytes):
             return Response(made)
-        return StreamingResponse(made, background=BackgroundTask(ask, client, customer))
+        return StreamingResponse(made, background=BackgroundTask(later, client, customer))
 
     async def who(scope: Any) -> Any:
         await asyncio.sleep(0)
