@@ -165,7 +165,8 @@ def test_the_environment_is_read_in_one_place(name):
         for node in ast.walk(TREES[name])
         if isinstance(node, (ast.Attribute, ast.Name))
     }
-    assert not names & {"environ", "environb", "getenv", "getenvb"}
+    # `environ` is also what WSGI calls a request; the process's own is reached through `os` alone.
+    assert "os" not in foreign_imports(name) or not names & {"environ", "environb", "getenv", "getenvb"}
 
 
 @pytest.mark.parametrize("name", FILES)
