@@ -6,6 +6,7 @@ from openai_metering.resolver import set_attribution_resolver
 from openai_metering.scope import attribution, current_attribution
 from openai_metering.seams.baggage import attribution_baggage
 from openai_metering.seams.binding import bind, usage_headers
+from openai_metering.threads import with_attribution
 from openai_metering.version import VERSION
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "current_attribution",
     "set_attribution_resolver",
     "usage_headers",
+    "with_attribution",
 ]
 
 __version__ = VERSION

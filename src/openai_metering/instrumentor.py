@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,6 +66,12 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         self, tracer_provider: Any = None, meter_provider: Any = None, logger_provider: Any = None, **overrides: Any
     ) -> None:
         errors.reset()
+        if not _in_main_interpreter():
+            errors.warn_once(
+                "interpreter",
+                "openai-metering does not support sub-interpreters: what is counted in this one is not promised. Use "
+                "processes or threads (with mod_wsgi: WSGIApplicationGroup %{GLOBAL}).",
+            )
         self._metering = self._make(overrides, tracer_provider, meter_provider, logger_provider)
         self._patches = Patches()
         _register_hooks()
@@ -146,6 +154,15 @@ def metering_in_force() -> Metering | None:
     instrumentor = OpenAIInstrumentor._instance  # noqa: SLF001 - the one instance that the base class keeps
     metering = None if instrumentor is None else instrumentor._metering  # noqa: SLF001
     return None if metering is None or metering.signals is None else metering
+
+
+def _in_main_interpreter() -> bool:
+    """Whether this is the process's first interpreter; only CPython's own modules tell, by a name of each version."""
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        with contextlib.suppress(Exception):
+            interpreters = importlib.import_module(name)
+            return bool(interpreters.get_current() == interpreters.get_main())
+    return True
 
 
 @functools.cache

@@ -62,6 +62,15 @@ GUARDS = {
     "seams.codings:RawReader.end": "the guard at the end of raw bytes",
     "seams.bodies:BodyObserver.failed": "the guard at a body's failure",
     "seams.bodies:BodyObserver.__del__": "the guard of the finaliser",
+    "integrations.asking:ask": "guards the application's function",
+    "integrations.asking:ask_async": "guards the application's function",
+    "integrations.asking:_failed": "guards what is said of that function",
+    "integrations.wsgi:scoped_body": "the guard around a body",
+    "integrations.flask:_enter": "guards the scope of a request",
+    "integrations.django:_streamed": "the guard around a streamed answer",
+    "integrations.celery:_Carried.send": "the guard before a message is sent",
+    "integrations.celery:_Carried.enter": "the guard before a task",
+    "integrations.celery:_Carried.leave": "the guard after a task",
 }
 SEAM = {
     "seams.streams:is_extra": "the seam asks for the extra chunk: what tells it has no substitute",
@@ -466,7 +475,7 @@ def test_a_fault_before_instrument_leaves_the_keyword_working(
 def test_every_guard_guards(name: str) -> None:
     """A guard calls nothing outside its `try`, and its handlers take every exception."""
     (function,) = ast.parse(textwrap.dedent(inspect.getsource(FUNCTIONS[name]))).body
-    assert isinstance(function, ast.FunctionDef)
+    assert isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
     loose: list[str] = []
     guards: list[ast.AST] = []
 

@@ -1,1 +1,1 @@
-"""Where openai-metering meets other packages: each module is imported only by who uses that package."""
+"""Where openai-metering meets other packages: one file for each kind, imported only by who uses that package."""
