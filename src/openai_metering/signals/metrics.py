@@ -74,6 +74,15 @@ _UNITS: Final = {
 }
 
 
+# What the other signals say of themselves.
+_OWN: Final = {
+    c.METRIC_RECORDS: ("{record}", "Usage records that were written or handed to a logger provider."),
+    c.METRIC_RECORDS_DROPPED: ("{record}", "Usage records that were lost."),
+    c.METRIC_LEDGER_BYTES: ("By", "Bytes appended to the ledger."),
+    c.METRIC_LEDGER_ERRORS: ("{error}", "Records that the ledger did not take."),
+    c.METRIC_LEDGER_DELETED: ("By", "Bytes of ledger files that were deleted because of a limit."),
+}
+
 MAX_PENDING: Final = 1024
 """Sums that wait for a reader to collect; beyond, they are handed over at once."""
 
@@ -105,6 +114,7 @@ class Metrics:
         self._units = meter.create_counter(c.METRIC_UNITS, "1", "Units used that are not tokens of the call's model.")
         self._calls = meter.create_counter(c.METRIC_CALLS, "{call}", "Billable calls.")
         self._errors = meter.create_counter(c.METRIC_ERRORS, "{error}", "Errors of openai-metering itself, swallowed.")
+        self._own = {name: meter.create_counter(name, unit, description) for name, (unit, description) in _OWN.items()}
         errors.listeners.append(self._swallowed)
         self._open_calls = open_calls
         meter.create_observable_gauge(
@@ -133,6 +143,11 @@ class Metrics:
         if finished.state != TOLD:
             additions += self._used(finished, common)
         self._sum(additions)
+
+    def count(self, name: str, amount: int = 1, **attributes: str) -> None:
+        """Add to one of our own counters, for another signal."""
+        if self._listener:
+            self._sum([((self._own[name], _own_attributes(**attributes)), amount)])
 
     def settle(self, finished: FinishedCall) -> None:
         """Count what a job used, whose call was counted when it was ordered."""
@@ -268,6 +283,11 @@ def _common(
     }
     attributes.update({name: value for name, value in optional.items() if value is not None})
     return attributes
+
+
+@functools.lru_cache(maxsize=256)
+def _own_attributes(**attributes: str) -> _Attributes:
+    return _Attributes(attributes)
 
 
 @functools.lru_cache(maxsize=4096)
