@@ -18,6 +18,11 @@ ROWS = [
     ("spans", "auto", "never", "never", "always", "always"),
     ("records", "auto", "both", "both", "none", "none"),
     ("ledger_dir", None, "/var/ledger", "/var/ledger", Path("/other"), "/other"),
+    ("ledger_fsync", "never", "Interval", "interval", "always", "always"),
+    ("ledger_rotate_bytes", 67_108_864, "1000", 1000, 2000, 2000),
+    ("ledger_rotate_seconds", 3600, "0.5", 0.5, 60, 60),
+    ("ledger_max_bytes", None, "1000000", 1_000_000, 5, 5),
+    ("ledger_started_after", 5, "1.5", 1.5, 60, 60),
     (
         "metric_attributes",
         frozenset(),
@@ -33,6 +38,12 @@ BROKEN = [
     ("spans", "off"),
     ("records", "kafka"),
     ("metric_attributes", "subscriber,team"),
+    ("ledger_fsync", "sometimes"),
+    ("ledger_rotate_bytes", "64MiB"),
+    ("ledger_rotate_bytes", "0"),
+    ("ledger_rotate_seconds", "nan"),
+    ("ledger_max_bytes", "-1"),
+    ("ledger_started_after", "inf"),
 ]
 BROKEN_KEYWORDS = [("organization_id", 7), ("ledger_dir", ["x"]), ("metric_attributes", 7), ("enabled", "maybe")]
 

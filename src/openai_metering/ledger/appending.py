@@ -34,7 +34,8 @@ class Ledger:
         scope: name and version of the instrumentation.
         schema_url: of the names in use.
         rules: how the files are kept.
-        deleted: told the bytes of files that were deleted because of a limit.
+        tell: told what happens: bytes of files that were ``deleted`` because of a limit, the disk is ``slow``, lines
+            are ``lost``; each with a number.
     """
 
     def __init__(
@@ -44,11 +45,11 @@ class Ledger:
         scope: tuple[str, str],
         schema_url: str,
         rules: Rules | None = None,
-        deleted: Callable[[int], None] = lambda _: None,
+        tell: Callable[[str, int], None] = lambda _, __: None,
     ) -> None:
         self._folder = Path(folder)
         self._rules = rules or Rules()
-        self._deleted = deleted
+        self._tell = tell
         self._lines = Lines(resource, scope, schema_url)
         self._files = Files(self._folder)
         self._lock = threading.Lock()
@@ -57,7 +58,7 @@ class Ledger:
         self._pid = 0
         self._size = 0
         self._until = 0.0
-        self._handover = Handover(self._write)
+        self._handover = Handover(self._write, tell)
         self._syncing = Syncing(self._folder)
         _ledgers.add(self)
 
@@ -152,7 +153,7 @@ class Ledger:
                         max_bytes,
                         files,
                     )
-                    self._deleted(size)
+                    self._tell("deleted", size)
             except Exception as error:
                 errors.swallow("ledger_limit", error)
 

@@ -47,10 +47,12 @@ class Handover:
 
     Args:
         write: writes one line.
+        tell: told of ``slow``, and at the end of the process of lines that are ``lost``, with their number.
     """
 
-    def __init__(self, write: Callable[[bytes], object]) -> None:
+    def __init__(self, write: Callable[[bytes], object], tell: Callable[[str, int], None]) -> None:
         self._write = write
+        self._tell = tell
         self.forget()
 
     def forget(self) -> None:
@@ -68,7 +70,7 @@ class Handover:
     def begin(self) -> None:
         """An append was slow."""
         self.active = True
-        errors.count("ledger_slow")
+        self._tell("slow", 1)
         errors.warn_once(
             "ledger_slow",
             "The ledger's disk took more than %d ms for one line; lines are handed to a thread until it is fast again, "
@@ -110,7 +112,7 @@ class Handover:
         """Wait for the lines that wait, for a bounded time."""
         with self._changed:
             if not self._changed.wait_for(lambda: not self._lines, EXIT_SECONDS):
-                errors.count("ledger_slow")
+                self._tell("lost", len(self._lines))
 
     def _write_waiting(self) -> None:
         fast = False

@@ -144,10 +144,16 @@ class Metrics:
             additions += self._used(finished, common)
         self._sum(additions)
 
-    def count(self, name: str, amount: int = 1, **attributes: str) -> None:
-        """Add to one of our own counters, for another signal."""
+    def count(self, *counted: tuple[str, int, str, str]) -> None:
+        """Add to our own counters, for another signal.
+
+        Args:
+            counted: name of the counter, amount, and an attribute's name and value, both empty where there is none.
+        """
         if self._listener:
-            self._sum([((self._own[name], _own_attributes(**attributes)), amount)])
+            self._sum(
+                [((self._own[name], _own_attributes(key, value)), amount) for name, amount, key, value in counted]
+            )
 
     def settle(self, finished: FinishedCall) -> None:
         """Count what a job used, whose call was counted when it was ordered."""
@@ -286,8 +292,8 @@ def _common(
 
 
 @functools.lru_cache(maxsize=256)
-def _own_attributes(**attributes: str) -> _Attributes:
-    return _Attributes(attributes)
+def _own_attributes(key: str, value: str) -> _Attributes:
+    return _Attributes({key: value} if key else {})
 
 
 @functools.lru_cache(maxsize=4096)

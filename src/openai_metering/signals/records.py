@@ -37,7 +37,7 @@ class Records:
         settings: Settings,
         logger_provider: Any = None,
         tracer_provider: Any = None,
-        count: Callable[..., None] = lambda *_, **__: None,
+        count: Callable[..., None] = lambda *_: None,
     ) -> None:
         ledger_set = settings.ledger_dir is not None
         self.to_ledger = ledger_set and settings.records in ("auto", "ledger", "both")
@@ -81,7 +81,7 @@ class Records:
         """Tell the ledger that a call is under way, so that the end of the process does not hide it."""
         if self.to_ledger:
             now = time.time_ns()
-            self._append(now, span_context, started_attributes(started, record_id), STARTED)
+            self._append(now, span_context, started_attributes(started, record_id))
 
     def close(self) -> None:
         """Close the ledger's file."""
@@ -92,7 +92,7 @@ class Records:
         if not self._listener:
             if not in_ledger:
                 reason = "ledger" if self.to_ledger else "no_destination"
-                self._count(c.METRIC_RECORDS_DROPPED, reason=reason)
+                self._tell((c.METRIC_RECORDS_DROPPED, 1, "reason", reason))
             if not in_ledger and not self.to_ledger:  # what is wrong with a ledger has been said
                 errors.warn_once(
                     "records.nowhere",
@@ -114,15 +114,15 @@ class Records:
                 event_name=c.USAGE_EVENT,
             )
         )
-        self._tell(c.METRIC_RECORDS, destination="otlp", state=finished.state)
+        self._tell((c.METRIC_RECORDS, 1, "destination", "otlp"))
 
-    def _tell(self, name: str, amount: int = 1, **attributes: str) -> None:
+    def _tell(self, *counted: tuple[str, int, str, str]) -> None:
         try:
-            self._count(name, amount, **attributes)
+            self._count(*counted)
         except Exception as error:  # the record is kept, whatever becomes of its count
             errors.swallow("metrics", error)
 
-    def _append(self, ended: int, span_context: Any, attributes: dict[str, Any], state: str) -> bool:
+    def _append(self, ended: int, span_context: Any, attributes: dict[str, Any]) -> bool:
         record: dict[str, Any] = {
             "timeUnixNano": str(ended),
             "observedTimeUnixNano": str(ended),
@@ -141,7 +141,8 @@ class Records:
         except OSError as error:
             errors.count("ledger")
             self._failing = True
-            self._tell(c.METRIC_LEDGER_ERRORS, reason=errno.errorcode.get(error.errno or 0, type(error).__name__))
+            reason = errno.errorcode.get(error.errno or 0, type(error).__name__)
+            self._tell((c.METRIC_LEDGER_ERRORS, 1, "reason", reason))
             errors.warn_once(
                 "ledger",
                 "The ledger in %s cannot be written (%s); usage records go out as OTLP logs where a logger provider is "
@@ -153,9 +154,17 @@ class Records:
         if self._failing:
             self._failing = False
             errors.warn_once("ledger_again", "The ledger in %s is written again.", self._folder)
-        self._tell(c.METRIC_LEDGER_BYTES, written)
-        self._tell(c.METRIC_RECORDS, destination="ledger", state=state)
+        self._tell((c.METRIC_LEDGER_BYTES, written, "", ""), (c.METRIC_RECORDS, 1, "destination", "ledger"))
         return True
+
+    def _told(self, event: str, amount: int) -> None:
+        """What the ledger tells, as metrics."""
+        if event == "deleted":
+            self._tell((c.METRIC_LEDGER_DELETED, amount, "", ""))
+        elif event == "lost":
+            self._tell((c.METRIC_RECORDS_DROPPED, amount, "reason", "ledger"))
+        else:
+            self._tell((c.METRIC_LEDGER_ERRORS, amount, "reason", event))
 
     def _open_ledger(self) -> Ledger:
         resource = next(
@@ -172,7 +181,7 @@ class Records:
             (c.SCOPE_NAME, VERSION),
             c.SCHEMA_URL,
             self._rules,
-            lambda size: self._tell(c.METRIC_LEDGER_DELETED, size),
+            self._told,
         )
         return self._ledger
 
