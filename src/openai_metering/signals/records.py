@@ -73,7 +73,7 @@ class Records:
                 return
             finished = finished._replace(state=PENDING)  # only to say whose `started` record is settled
         attributes = record_attributes(finished)
-        in_ledger = self.to_ledger and self._append(finished.ended, finished.span_context, attributes, finished.state)
+        in_ledger = self.to_ledger and self._append(finished.ended, finished.span_context, attributes)
         if self._to_otlp or (self.to_ledger and not in_ledger):
             self._log(finished, attributes, in_ledger=in_ledger)
 
