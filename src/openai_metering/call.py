@@ -134,6 +134,7 @@ class Call:
     def disown(self) -> None:
         """End the call without a record: another process makes it."""
         self._end.clear()
+        calls_under_way.discard(self)
 
     def now(self) -> int:
         """Nanoseconds since the epoch by the clock that this call started with, which never goes backwards."""
@@ -380,7 +381,7 @@ def finish_open_calls() -> None:
 def _forget_in_child() -> None:
     """A forked child owns none of its parent's calls: its copies of them end without a record."""
     global _drainer, _drainer_lock  # noqa: PLW0603
-    for call in open_calls:
+    for call in tuple(open_calls):
         call.disown()
     open_calls.clear()
     calls_under_way.clear()
