@@ -20,7 +20,7 @@ import pytest
 from openai_metering import errors
 from openai_metering.ledger import Ledger, Rules, otlp_attributes, otlp_value
 from openai_metering.ledger.background import MAX_WAITING_BYTES, Handover
-from openai_metering.ledger.files import is_written, process_lives
+from openai_metering.ledger.files import is_written, living_processes, process_of
 from waiting import wait_for
 
 if TYPE_CHECKING:
@@ -400,11 +400,11 @@ def test_a_reader_can_tell_whether_the_process_lives(tmp_path):
     try:
         writer.stdout.readline()
         assert [is_written(path) for path in sorted(tmp_path.iterdir())] == [False, False, True]
-        assert all(process_lives(path) for path in tmp_path.iterdir())
+        assert living_processes(tmp_path) == {process_of(path) for path in tmp_path.iterdir()}
     finally:
         writer.kill()
         writer.communicate()
-    assert not any(process_lives(path) for path in tmp_path.iterdir())
+    assert living_processes(tmp_path) == set()
 
 
 @posix
@@ -415,25 +415,28 @@ def test_a_child_does_not_keep_its_parents_file_open(tmp_path):
         import os, subprocess, sys
         from pathlib import Path
         from openai_metering.ledger import Ledger
-        from openai_metering.ledger.files import process_lives
+        from openai_metering.ledger.files import living_processes
         ledger = Ledger(sys.argv[1], {}, ("s", "1"), "u")
         ledger.append({})
         (path,) = Path(sys.argv[1]).iterdir()
         read, write = os.pipe()
+        there, here = os.pipe()
         if (child := os.fork()) == 0:
             os.close(write)
+            os.write(here, b"x")
             os.read(read, 1)
             os._exit(0)
+        os.read(there, 1)
         started = subprocess.Popen(["sleep", "60"])
-        print(process_lives(path))
+        print(len(living_processes(path.parent)))
         ledger.close()
-        print(process_lives(path))
+        print(len(living_processes(path.parent)))
         started.kill(); started.wait()
         os.write(write, b"x"); os.waitpid(child, 0)
         """,
         str(tmp_path),
     )
-    assert out.split() == ["True", "False"]
+    assert out.split() == ["1", "0"]
 
 
 def test_nothing_is_deleted_without_a_limit(tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from openai_metering.cli.failure import Failure
-from openai_metering.ledger.files import process_lives
+from openai_metering.ledger.files import living_processes, process_of
 from openai_metering.signals import conventions as names
 
 if TYPE_CHECKING:
@@ -90,8 +90,11 @@ def read(files: Iterable[Path]) -> Iterator[Line]:
     Raises:
         Failure: when a file cannot be opened or read.
     """
+    living: dict[Path, set[str]] = {}
     for file in files:
-        lives = process_lives(file)
+        if file.parent not in living:
+            living[file.parent] = living_processes(file.parent)
+        lives = process_of(file) in living[file.parent]
         try:
             with file.open("rb") as stream:
                 number = 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from openai_metering.cli.files import files_of
 from openai_metering.cli.progress import Progress
 from openai_metering.cli.records import TORN, read
-from openai_metering.ledger.files import process_lives, process_of
+from openai_metering.ledger.files import is_written, process_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ class Findings:
 
     files: int = 0
     written: int = 0
-    """Files whose process still writes."""
+    """Files that a process still writes."""
     lines_read: int = 0
     calls: int = 0
     torn: list[str] = field(default_factory=list)
@@ -114,7 +114,7 @@ def check(files: Sequence[Path]) -> Findings:
     Raises:
         Failure: when a file cannot be read.
     """
-    found = Findings(files=len(files), written=sum(map(process_lives, files)))
+    found = Findings(files=len(files), written=sum(map(is_written, files)))
     seen: dict[str, dict[str, set[str]]] = {}  # id -> state -> processes
     under_way: dict[str, str] = {}  # id of a `started` record -> why it has no end
     replaced: set[str] = set()

@@ -126,6 +126,8 @@ class Ledger:
                 and not is_gone(self._file)
             ):
                 return self._file
+            if self._pid != pid:
+                self._files.forget()
             file = self._files.open_next()
             # The one before is held until the next has its first line: whoever looks sees that this process lives.
             self._previous, self._file = self._file, file

@@ -126,14 +126,9 @@ def is_written(path: Path) -> bool:
         return False
 
 
-def process_lives(path: Path) -> bool:
-    """Whether the process that wrote a ledger file still writes, to this file or to a later one."""
-    named = _NAME.fullmatch(path.name)
-    if named is None:
-        return False
-    return any(
-        is_written(file) and file.stat().st_size for file in path.parent.glob(f"usage-*-{named['process']}-*.jsonl")
-    )
+def living_processes(folder: Path) -> set[str]:
+    """The processes that write to a ledger folder now, named as ``process_of`` does; a look at each file."""
+    return {process_of(path) for path in _existing(folder) if path.stat().st_size and is_written(path)}
 
 
 def delete_oldest(folder: Path, max_bytes: int) -> tuple[int, int]:
