@@ -19,7 +19,7 @@ import pytest
 
 from openai_metering import errors
 from openai_metering.ledger import Ledger, Rules, otlp_attributes, otlp_value
-from openai_metering.ledger.background import MAX_WAITING_BYTES, Handover
+from openai_metering.ledger.background import MAX_WAITING_BYTES, Handover, is_disk_slow
 from openai_metering.ledger.files import is_written, living_processes, process_of
 from waiting import wait_for
 
@@ -560,3 +560,9 @@ def test_one_slow_append_waits_for_the_next_line():
     handover.begin()
     assert handover.take(b"line")
     assert disk.taken == [b"line"]
+
+
+def test_what_slow_is():
+    """More than 50 ms are the disk's, unless other threads took as long; less is never slow."""
+    assert not is_disk_slow(0.05)
+    assert is_disk_slow(30.0)
