@@ -111,3 +111,46 @@ def _parts(folder: str) -> dict[str, Callable[[], object]]:
         "usage_metadata keyword, read": lambda: Attribution.from_mapping(keyword),
         "call without SDK, no signal": call_of(Signals(Settings(records="none"))),
         "call without SDK, record to the ledger": call_of(Signals(Settings(ledger_dir=folder))),
+        "ledger append of a ready record": lambda: ledger.append(record, attributes),
+        **_websocket(folder),
+    }
+
+
+def _websocket(folder: str) -> dict[str, Callable[[], object]]:
+    """What the events of a websocket session cost: the SDK's own ``parse_event``, and what is added to it."""
+    from openai.resources.realtime.realtime import RealtimeConnection
+
+    from openai_metering.attribution import EMPTY
+    from openai_metering.finished import Server
+    from openai_metering.realtime import socket_of
+    from openai_metering.seams.metering import Metering
+    from openai_metering.seams.methods import ATTRIBUTE, WRAPPERS
+    from openai_metering.seams.sending import Opening
+    from openai_metering.seams.sessions import Session
+    from openai_metering.settings import Settings
+    from openai_metering.signals import Signals
+
+    settings = Settings(ledger_dir=folder)
+    metering = Metering(settings, Signals(settings), EMPTY)
+    server = Server("openai", "api.openai.com", 443)
+    session = Session(metering, socket_of("realtime"), server, "gpt-realtime", Opening(), None)
+    connection = RealtimeConnection.__new__(RealtimeConnection)  # parses, and is connected to nothing
+    vars(connection)[ATTRIBUTE] = session
+    bare, metered = RealtimeConnection.parse_event, WRAPPERS["parse_event"](RealtimeConnection.parse_event)
+    ids = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}
+    silent = json.dumps({"type": "response.output_audio.delta", "event_id": "event_1", **ids, "delta": "AAAA"})
+    event = bare(connection, silent)
+    numbers = itertools.count()
+    usage = {"input_tokens": 1310, "output_tokens": 164, "total_tokens": 1474}
+
+    def response() -> None:
+        begun = {"id": f"resp_{next(numbers)}", "status": "in_progress"}
+        session.see({"type": "response.created", "response": begun})
+        session.see({"type": "response.done", "response": {**begun, "status": "completed", "usage": usage}})
+
+    return {
+        "websocket event, parse_event of the bare SDK": lambda: bare(connection, silent),
+        "websocket event, parse_event metered": lambda: metered(connection, silent),
+        "websocket event that says nothing for the bill, what is added": lambda: session.see(event),
+        "websocket response without SDK, begun and ended, record to the ledger": response,
+    }
