@@ -100,7 +100,16 @@ if os.environ.get("CI") and missing:
 
 def install(session: nox.Session, *packages: str) -> None:
     """Install this project with its test tools, and what the session is about."""
-    session.install("-e", ".[demo]", "pytest", "pytest-xdist", "hypothesis", *CODINGS, *packages)
+    session.install(
+        "-e",
+        ".[demo]",
+        "pytest",
+        "pytest-xdist",
+        "hypothesis",
+        "opentelemetry-instrumentation-httpx",
+        *CODINGS,
+        *packages,
+    )
 
 
 @nox.session(python=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import math
 import re
@@ -11,6 +12,9 @@ from typing import Any, Final, cast
 
 from openai_metering.errors import swallow, warn_once
 from openai_metering.masking import mask
+from openai_metering.spellings import CANONICAL, CREDENTIAL, ORGANIZATION, RANK, SPELLINGS, SUBSCRIBER, TAGS, meant
+
+__all__ = ["CLEAR", "CREDENTIAL", "EMPTY", "ORGANIZATION", "SUBSCRIBER", "Attribution", "Clear", "Resolved", "resolve"]
 
 TagValue = str | bool | int | float
 
@@ -18,40 +22,33 @@ MAX_VALUE_LENGTH: Final = 256
 MAX_TAGS: Final = 32
 MAX_TAG_KEY_LENGTH: Final = 64
 
-ORGANIZATION: Final = "organization_id"
-SUBSCRIBER: Final = "subscriber_identity"
-CREDENTIAL: Final = "subscriber_credential"
 
-# Every spelling in the history of the reference product, best first; a nested `subscriber` object is read as if its
-# parts were written out with dots.
-_SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
-    ORGANIZATION: ("organization_id", "organizationId", "organization_name", "organizationName"),
-    SUBSCRIBER: (
-        "subscriber_identity",
-        "subscriberIdentity",
-        "subscriber.email",
-        "subscriber_email",
-        "subscriberEmail",
-        "subscriber.id",
-        "subscriber_id",
-        "subscriberId",
-    ),
-    CREDENTIAL: (
-        "subscriber_credential",
-        "subscriberCredential",
-        "subscriber.credential.name",
-        "subscriber_credential_name",
-        "subscriberCredentialName",
-        "credential_alias",
-        "credentialAlias",
-        "ai_provider_key_name",
-        "subscriber.credential.value",
-    ),
-}
-_CANONICAL: Final = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
-_RANK: Final = {spelling: rank for spellings in _SPELLINGS.values() for rank, spelling in enumerate(spellings)}
+class _Limits:
+    """How much of what an application says is kept; set by ``instrument()`` from the settings."""
+
+    __slots__ = ("tags", "value_length")
+
+    def __init__(self) -> None:
+        self.value_length = MAX_VALUE_LENGTH
+        self.tags = MAX_TAGS
 
 
+limits: Final = _Limits()
+
+
+class Clear(enum.Enum):
+    """The type of ``CLEAR``."""
+
+    CLEAR = "clear"
+
+    def __repr__(self) -> str:
+        return "CLEAR"
+
+
+CLEAR: Final = Clear.CLEAR
+"""In the place of a value: the field is unknown here, whatever sources of a lower rank say."""
+
+_NONE: Final[frozenset[str]] = frozenset()
 _LAST_WORD: Final = re.compile(r"[\w.~+/=-]+\Z")
 
 
@@ -75,20 +72,40 @@ class Attribution:
     tags: tuple[tuple[str, TagValue], ...] = ()
     _tag_types: tuple[type, ...] = field(default=(), init=False, repr=False)
     """Part of the comparison: ``1``, ``1.0`` and ``True`` are equal, and three different tags."""
+    _cleared: frozenset[str] = field(default=_NONE, init=False, repr=False)
+    """Fields, and keys of tags, that sources of a lower rank do not fill either."""
+    _cut: frozenset[str] = field(default=_NONE, init=False, repr=False)
+    """Fields of which a part was left out, keys of such tags, and ``tags`` where there were too many."""
+    _hash: int = field(default=0, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         given: Any = self.tags
-        tags: dict[str, TagValue] = {}
+        reading = _Reading()
         for key, value in given.items() if isinstance(given, Mapping) else given:
-            _add_tag(tags, key, value)
-        _fill(self, [_level(name, name, getattr(self, name)) for name in _SPELLINGS], tags)
+            reading.tag(key, value)
+        for name in SPELLINGS:
+            reading.level(name, name, getattr(self, name))
+        reading.fill(self)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> Any:  # a hash is true in its own process only
+        levels = (self.organization_id, self.subscriber_identity, self.subscriber_credential)
+        return _restored, (levels, self.tags, self._cleared, self._cut)
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """The fields and tags of which a part was left out, and ``tags`` where there were too many."""
+        return tuple(sorted(self._cut))
 
     @classmethod
     def from_mapping(cls, values: object) -> Attribution:
         """Read what an application passed as ``usage_metadata`` or to a scope; never raises.
 
         All historic spellings of the three levels are understood, nested ``subscriber.credential.name`` included;
-        any other key is a tag. ``None`` means unset.
+        any other key is a tag. ``None`` and blank text mean unset, ``CLEAR`` unknown here, whatever is said further
+        out.
 
         Args:
             values: a mapping from names to text, or an ``Attribution``.
@@ -115,20 +132,16 @@ class Attribution:
 
     @classmethod
     def _read(cls, values: Mapping[Any, Any]) -> Attribution:
-        levels: dict[str, tuple[int, str]] = {}
-        tags: dict[str, TagValue] = {}
+        reading = _Reading()
         for key, value in _flat(values):
-            name = _CANONICAL.get(key)
-            if name is None:
-                _add_tag(tags, key, value)
-                continue
-            text = _level(name, key, value)
-            if text is not None and (name not in levels or _RANK[key] < levels[name][0]):
-                levels[name] = (_RANK[key], text)
-        if not levels and not tags:
+            name = CANONICAL.get(key)
+            if name is not None:
+                reading.level(name, key, value)
+            elif not reading.other(key, value):
+                reading.tag(TAGS.get(key, key), value)
+        if not (reading.levels or reading.tags or reading.cleared):
             return EMPTY
-        known = [levels[name][1] if name in levels else None for name in _SPELLINGS]
-        return _fill(object.__new__(cls), known, tags)
+        return reading.fill(object.__new__(cls))
 
     def merge(self, inner: Attribution) -> Attribution:
         """Return this attribution with the fields that ``inner`` knows laid over it, tags key by key."""
@@ -136,27 +149,74 @@ class Attribution:
             return self
         if self is EMPTY:
             return inner
+        cleared, cut = inner._cleared, self._cut | inner._cut
         tags = dict(inner.tags)
         for key, value in self.tags:
-            if len(tags) < MAX_TAGS:
-                tags.setdefault(key, value)
+            if key not in tags and key not in cleared:
+                if len(tags) < limits.tags:
+                    tags[key] = value
+                else:
+                    cut |= {"tags"}
         levels = [
-            inner.organization_id if inner.organization_id is not None else self.organization_id,
-            inner.subscriber_identity if inner.subscriber_identity is not None else self.subscriber_identity,
-            inner.subscriber_credential if inner.subscriber_credential is not None else self.subscriber_credential,
+            own if (own := getattr(inner, name)) is not None or name in cleared else getattr(self, name)
+            for name in SPELLINGS
         ]
-        return _fill(object.__new__(Attribution), levels, tags)
+        if self._cleared:
+            known = {name for name, level in zip(SPELLINGS, levels, strict=True) if level is not None}
+            cleared |= self._cleared.difference(known, tags)
+        return _fill(object.__new__(Attribution), levels, tags, cleared, cut)
+
+    def without(self, other: Attribution, *, fields_of: bool = False) -> Attribution:
+        """Return this attribution without what the other one says alike, or without every field that it says.
+
+        Args:
+            other: what is taken out.
+            fields_of: leave out a field that the other knows, whatever its value.
+        """
+        levels = [
+            None if known == level or (fields_of and known is not None) else level
+            for level, known in ((getattr(self, name), getattr(other, name)) for name in SPELLINGS)
+        ]
+        theirs = dict(other.tags)
+        tags = {
+            key: value
+            for key, value in self.tags
+            if key not in theirs or not (fields_of or (theirs[key] == value and type(theirs[key]) is type(value)))
+        }
+        cleared = self._cleared - other._cleared
+        if fields_of:
+            levels = [None if name in other._cleared else level for name, level in zip(SPELLINGS, levels, strict=True)]
+            tags = {key: value for key, value in tags.items() if key not in other._cleared}
+        return _fill(object.__new__(Attribution), levels, tags, cleared, self._cut)
 
 
-def _fill(values: Attribution, levels: list[str | None], tags: dict[str, TagValue]) -> Attribution:
+def _fill(
+    values: Attribution,
+    levels: list[str | None],
+    tags: dict[str, TagValue],
+    cleared: frozenset[str] = _NONE,
+    cut: frozenset[str] = _NONE,
+) -> Attribution:
     """Set the fields of a frozen value to what has been checked already."""
     set_field = object.__setattr__
-    for name, level in zip(_SPELLINGS, levels, strict=True):
+    for name, level in zip(SPELLINGS, levels, strict=True):
         set_field(values, name, level)
     ordered = tuple(sorted(tags.items())) if tags else ()
     set_field(values, "tags", ordered)
     set_field(values, "_tag_types", tuple([type(value) for _, value in ordered]) if ordered else ())
+    set_field(values, "_cleared", cleared)
+    set_field(values, "_cut", cut)
+    set_field(values, "_hash", hash((*levels, ordered, cleared)))
     return values
+
+
+def _restored(
+    levels: tuple[str | None, ...],
+    tags: tuple[tuple[str, TagValue], ...],
+    cleared: frozenset[str],
+    cut: frozenset[str],
+) -> Attribution:
+    return _fill(object.__new__(Attribution), list(levels), dict(tags), cleared, cut)
 
 
 def _flat(values: Mapping[Any, Any]) -> list[tuple[str, object]]:
@@ -180,59 +240,110 @@ def _flat(values: Mapping[Any, Any]) -> list[tuple[str, object]]:
     return pairs
 
 
-def _level(name: str, key: str, value: object) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        warn_once(
-            f"attribution.{name}",
-            "%s takes text; a value of type %s was ignored, so the call counts without it.",
-            key,
-            type(value).__name__,
-        )
-        return None
-    return _clean(value, credential=name == CREDENTIAL) or None
+class _Reading:
+    """What has been read so far of one attribution."""
 
+    __slots__ = ("cleared", "cut", "levels", "tags")
 
-def _add_tag(tags: dict[str, TagValue], key: str, value: object) -> None:
-    if value is None or not isinstance(key, str):
-        return
-    key = _clean(key, credential=False)[:MAX_TAG_KEY_LENGTH]
-    if not key:
-        return
-    if isinstance(value, str):
-        value = _clean(value, credential=False)
-        if not value:
+    def __init__(self) -> None:
+        self.levels: dict[str, tuple[int, str]] = {}
+        self.tags: dict[str, TagValue] = {}
+        self.cleared: set[str] | None = None
+        self.cut: set[str] | None = None
+
+    def fill(self, values: Attribution) -> Attribution:
+        """Set the fields of a value to what was read; what is cleared and given is given."""
+        levels = self.levels
+        known = [levels[name][1] if name in levels else None for name in SPELLINGS]
+        cleared = frozenset(self.cleared.difference(levels, self.tags)) if self.cleared else _NONE
+        return _fill(values, known, self.tags, cleared, frozenset(self.cut) if self.cut else _NONE)
+
+    def clear(self, name: str) -> None:
+        """Note that a field is unknown, whatever is said elsewhere."""
+        self.cleared = (self.cleared or set()) | {name}
+
+    def level(self, name: str, key: str, value: object) -> None:
+        """Read one spelling of a level."""
+        if value is None:
             return
-    elif isinstance(value, float) and not math.isfinite(value):
-        value = str(value)
-    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        value = str(int(value))
-    elif not isinstance(value, (bool, int, float)):
+        if isinstance(value, str):
+            text = self.clean(value, name, credential=name == CREDENTIAL)
+            if text and (name not in self.levels or RANK[key] < self.levels[name][0]):
+                self.levels[name] = (RANK[key], text)
+        elif value is CLEAR:
+            self.clear(name)
+        else:
+            warn_once(
+                f"attribution.{name}",
+                "%s takes text; a value of type %s was ignored, so the call counts without it.",
+                key,
+                type(value).__name__,
+            )
+
+    def other(self, key: str, value: object) -> bool:
+        """Read a name that is no level's own. Returns whether it was one all the same: a header in capitals."""
+        name = meant(key)
+        if name is None or value is None:
+            return False
+        if key[:2] == "X-" and key.lower() in CANONICAL:
+            self.level(name, key.lower(), value)
+            return True
         warn_once(
-            "attribution.tag",
-            "Tag values are text, numbers or booleans; one of type %s was ignored.",
-            type(value).__name__,
+            f"attribution.near.{name}",
+            "%s in usage_metadata is kept as a tag; what it seems to mean is called %s.",
+            mask(key[:MAX_TAG_KEY_LENGTH]),
+            name,
         )
-        return
-    if len(tags) >= MAX_TAGS:
-        warn_once("attribution.tags", "At most %d tags are kept for a call; further ones were left out.", MAX_TAGS)
-        return
-    tags[key] = value
+        return False
 
+    def tag(self, key: object, value: object) -> None:
+        """Read a tag."""
+        if value is None or not isinstance(key, str):
+            return
+        key = self.clean(key, "tags", credential=False)[:MAX_TAG_KEY_LENGTH]
+        if not key:
+            return
+        if isinstance(value, str):
+            value = self.clean(value, key, credential=False)
+            if not value:
+                return
+        elif isinstance(value, float) and not math.isfinite(value):
+            value = str(value)
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            value = str(int(value))
+        elif value is CLEAR:
+            self.clear(key)
+            return
+        elif not isinstance(value, (bool, int, float)):
+            warn_once(
+                "attribution.tag",
+                "Tag values are text, numbers or booleans; one of type %s was ignored.",
+                type(value).__name__,
+            )
+            return
+        if len(self.tags) >= limits.tags and key not in self.tags:
+            warn_once(
+                "attribution.tags", "At most %d tags are kept for a call; further ones were left out.", limits.tags
+            )
+            self.cut = (self.cut or set()) | {"tags"}
+            return
+        self.tags[key] = value
 
-def _clean(value: str, *, credential: bool) -> str:
-    text = value.strip()
-    if not text.isascii():  # half of a surrogate pair cannot be sent: OpenTelemetry would drop the attribute
-        text = text.encode("utf-8", "replace").decode("utf-8")
-    if len(text) > MAX_VALUE_LENGTH:
+    def clean(self, value: str, name: str, *, credential: bool) -> str:
+        """Trim, mask and cut a text that belongs to a field."""
+        text = value.strip()
+        if not text.isascii():  # half of a surrogate pair cannot be sent: OpenTelemetry would drop the attribute
+            text = text.encode("utf-8", "replace").decode("utf-8")
+        longest = limits.value_length
+        if len(text) <= longest:
+            return mask(text, credential=credential)
         # Masked before it is cut, so that no part of a key survives at the edge; nor at the edge of what is looked at.
-        looked_at = text[: 4 * MAX_VALUE_LENGTH]
+        looked_at = text[: 4 * longest]
         if len(text) > len(looked_at):
             looked_at = _LAST_WORD.sub("", looked_at) or looked_at
-        warn_once("attribution.length", "Attribution values are cut after %d characters.", MAX_VALUE_LENGTH)
-        return mask(looked_at, credential=credential)[:MAX_VALUE_LENGTH]
-    return mask(text, credential=credential)
+        warn_once("attribution.length", "Attribution values are cut after %d characters.", longest)
+        self.cut = (self.cut or set()) | {name}
+        return mask(looked_at, credential=credential)[:longest]
 
 
 EMPTY: Final = Attribution()
@@ -246,24 +357,61 @@ class Resolved:
     status: str
     """``complete`` (all three levels), ``partial`` or ``unattributed``."""
     sources: tuple[str | None, str | None, str | None]
-    """For organization, subscriber and credential: ``keyword``, ``scope`` or ``default``; ``None`` where unknown."""
+    """For organization, subscriber and credential one of ``SOURCES``; ``None`` where unknown."""
+    hashed: bool = False
+    """In the place of the subscriber stands its keyed hash."""
+
+
+SOURCES: Final = ("keyword", "scope", "client", "resolver", "baggage", "key_map", "default")
+"""Where who a call is for is looked for, the highest first."""
+
+_NOBODY: Final = Resolved(EMPTY, "unattributed", (None, None, None))
+
+
+def resolve(
+    keyword: Attribution,
+    scope: Attribution,
+    default: Attribution,
+    *,
+    client: Attribution | None = None,
+    resolver: Attribution | None = None,
+    baggage: Attribution | None = None,
+    key_map: Attribution | None = None,
+) -> Resolved:
+    """Merge the sources of who, field by field; a field that a source leaves out never erases, ``CLEAR`` does.
+
+    | rank | source | what it is |
+    | --- | --- | --- |
+    | 1 | ``keyword`` | ``usage_metadata=`` on the call |
+    | 2 | ``scope`` | ``attribution(...)``, inner over outer; a middleware is one |
+    | 3 | ``client`` | ``bind(client, ...)``, a later one over an earlier one |
+    | 4 | ``resolver`` | ``set_attribution_resolver(...)`` |
+    | 5 | ``baggage`` | incoming baggage, as far as ``OPENAI_METERING_BAGGAGE`` allows |
+    | 6 | ``key_map`` | ``OPENAI_METERING_KEY_MAP``, by the API key in use |
+    | 7 | ``default`` | ``OPENAI_METERING_ORGANIZATION_ID`` and its siblings |
+    """
+    resolved = _NOBODY if default is EMPTY else _laid_over(_NOBODY, "default", default)
+    if key_map is not None:
+        resolved = _laid_over(resolved, "key_map", key_map)
+    if baggage is not None:
+        resolved = _laid_over(resolved, "baggage", baggage)
+    if resolver is not None:
+        resolved = _laid_over(resolved, "resolver", resolver)
+    if client is not None:
+        resolved = _laid_over(resolved, "client", client)
+    if scope is not EMPTY:
+        resolved = _laid_over(resolved, "scope", scope)
+    return resolved if keyword is EMPTY else _laid_over(resolved, "keyword", keyword)
 
 
 @functools.lru_cache(maxsize=4096)
-def resolve(keyword: Attribution, scope: Attribution, default: Attribution) -> Resolved:
-    """Merge the sources of who, highest first, field by field; a field that a source leaves out never erases.
-
-    | rank | source | how |
-    | --- | --- | --- |
-    | 1 | ``keyword`` | ``usage_metadata=`` on the call |
-    | 2 | ``scope`` | ``attribution(...)``, inner over outer |
-    | 3 | ``default`` | ``OPENAI_METERING_ORGANIZATION_ID`` and its siblings |
-    """
-    ranked = (("keyword", keyword), ("scope", scope), ("default", default))
-    merged = default.merge(scope).merge(keyword)
+def _laid_over(below: Resolved, source: str, values: Attribution) -> Resolved:
+    """One step of the order: what a source says, over what those below it said."""
+    merged = below.attribution.merge(values)
     sources = tuple(
-        next((source for source, values in ranked if getattr(values, name) is not None), None) for name in _SPELLINGS
+        None if getattr(merged, name) is None else lower if getattr(values, name) is None else source
+        for name, lower in zip(SPELLINGS, below.sources, strict=True)
     )
-    known = sum(source is not None for source in sources)
-    status = "complete" if known == len(_SPELLINGS) else "partial" if known else "unattributed"
+    known = len(sources) - sources.count(None)
+    status = "complete" if known == len(sources) else "partial" if known else "unattributed"
     return Resolved(merged, status, cast("tuple[str | None, str | None, str | None]", sources))

@@ -61,6 +61,7 @@ class Call:
         "status_code",
         "watched",
         "who",
+        "who_so_far",
     )
 
     def __init__(
@@ -79,6 +80,8 @@ class Call:
         self.server = server
         self.request = request
         self.who = who
+        self.who_so_far: Any = None
+        """The sources of who, while the key in use is still to be learnt."""
         self.answer = Answer()
         self.estimate: Mapping[str, Number] | None = None
         """What was asked for, where answers of this kind never say what was used."""
@@ -145,6 +148,11 @@ class Call:
         self.status_code = status_code
         self.request_id = request_id
         self.retries = retries
+
+    def identify(self, who: Resolved) -> None:
+        """Note who the call is for, where that was not known whole when it started."""
+        self.who = who
+        self.signals.identify(self.span, who)
 
     def observe(self, chunk: Any) -> None:
         """Read one chunk of a streamed answer."""

@@ -11,7 +11,8 @@ import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from openai_metering import call, errors, settings as options
-from openai_metering.attribution import EMPTY, Attribution
+from openai_metering.attribution import EMPTY, Attribution, limits
+from openai_metering.keys import KeyMap, read_map
 from openai_metering.seams import http, keyword, sockets
 from openai_metering.seams.metering import Metering
 from openai_metering.seams.patches import Patches
@@ -78,6 +79,7 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             settings, problems = options.load(overrides)
             for problem in problems:
                 errors.logger.warning("%s", problem)
+            limits.value_length, limits.tags = settings.value_length, settings.max_tags
             default = Attribution(
                 settings.organization_id, settings.subscriber_identity, settings.subscriber_credential
             )
@@ -87,6 +89,9 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
                 if settings.enabled
                 else None,
                 default,
+                key_map=_key_map(settings),
+                baggage=settings.baggage,
+                hash_secret=settings.subscriber_hash_secret,
             )
         except Exception as error:
             errors.swallow("instrument", error)
@@ -118,6 +123,22 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             patch(module, patches, metering)
         except Exception as error:
             errors.swallow(f"patch {name}", error)
+
+
+def _key_map(settings: options.Settings) -> KeyMap | None:
+    """Read the key map, with a message for everything that is wrong with it."""
+    wanted = settings.key_map is not None or settings.unmapped_keys == "alias"
+    if not (wanted and settings.enabled):
+        return None
+    if settings.fingerprint_secret is None:
+        errors.logger.warning(
+            "The key map is off: set OPENAI_METERING_FINGERPRINT_SECRET to the secret that its fingerprints were made with."
+        )
+        return None
+    entries, problems = ({}, []) if settings.key_map is None else read_map(settings.key_map)
+    for problem in problems:
+        errors.logger.warning("%s", problem)
+    return KeyMap(entries, settings.fingerprint_secret, name_unmapped=settings.unmapped_keys == "alias")
 
 
 @functools.cache

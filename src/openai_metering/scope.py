@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from openai_metering.attribution import CREDENTIAL, EMPTY, ORGANIZATION, SUBSCRIBER, Attribution
+from openai_metering.attribution import CREDENTIAL, EMPTY, ORGANIZATION, SUBSCRIBER, Attribution, Clear
 from openai_metering.errors import swallow
 
 if TYPE_CHECKING:
@@ -38,6 +38,19 @@ def current_attribution() -> Attribution:
     return EMPTY if frame is None else frame.values
 
 
+def said(
+    values: object, organization_id: object, subscriber_identity: object, subscriber_credential: object, tags: object
+) -> Attribution:
+    """What is given as a mapping and by name, the names over the mapping."""
+    named: dict[str, object] = {
+        ORGANIZATION: organization_id,
+        SUBSCRIBER: subscriber_identity,
+        CREDENTIAL: subscriber_credential,
+        **cast("dict[str, object]", tags),
+    }
+    return Attribution.from_mapping(values).merge(Attribution.from_mapping(named))
+
+
 class attribution:  # noqa: N801 - used like a function: `with attribution(organization_id="AcmeSoft"):`
     """Say who the OpenAI calls inside are for; a context manager, and a decorator of sync and async functions.
 
@@ -49,6 +62,8 @@ class attribution:  # noqa: N801 - used like a function: `with attribution(organ
         subscriber_identity: person or service account, usually an e-mail address.
         subscriber_credential: alias of the API key in use.
         tags: further values, emitted as ``attribution.tag.<key>``.
+
+    ``None`` leaves a field to the scopes around; ``CLEAR`` makes it unknown inside, whatever they say.
     """
 
     __slots__ = ("_values",)
@@ -58,20 +73,14 @@ class attribution:  # noqa: N801 - used like a function: `with attribution(organ
         values: Attribution | Mapping[str, object] | None = None,
         /,
         *,
-        organization_id: str | None = None,
-        subscriber_identity: str | None = None,
-        subscriber_credential: str | None = None,
+        organization_id: str | Clear | None = None,
+        subscriber_identity: str | Clear | None = None,
+        subscriber_credential: str | Clear | None = None,
         **tags: object,
     ) -> None:
         self._values = EMPTY
         try:
-            named: dict[str, object] = {
-                ORGANIZATION: organization_id,
-                SUBSCRIBER: subscriber_identity,
-                CREDENTIAL: subscriber_credential,
-                **tags,
-            }
-            self._values = Attribution.from_mapping(values).merge(Attribution.from_mapping(named))
+            self._values = said(values, organization_id, subscriber_identity, subscriber_credential, tags)
         except Exception as error:
             swallow("attribution", error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +12,8 @@ from openai_metering.masking import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+_LEVELS: Final = ("organization", "subscriber", "credential")
 
 PREFIX: Final = "OPENAI_METERING_"
 
@@ -38,6 +40,14 @@ class Settings:
     ledger_max_bytes: int | None = None
     ledger_started_after: float = 5
     metric_attributes: frozenset[str] = frozenset()
+    metric_series: int = 2000
+    key_map: str | None = None
+    fingerprint_secret: str | None = field(default=None, repr=False)
+    unmapped_keys: str = "absent"
+    baggage: frozenset[str] = frozenset()
+    subscriber_hash_secret: str | None = field(default=None, repr=False)
+    value_length: int = 256
+    max_tags: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,26 @@ def _names(*allowed: str) -> Callable[[object], frozenset[str]]:
     return read
 
 
+def _number(lowest: int, highest: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise TypeError
+        number = int(value)
+        if not lowest <= number <= highest:
+            raise ValueError
+        return number
+
+    return read
+
+
+def _entries(value: object) -> frozenset[str]:
+    parts: list[Any] = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+    names = frozenset(str(part).strip() for part in parts if str(part).strip())
+    if not all(name in _LEVELS or (name.startswith("tag.") and len(name) > len("tag.")) for name in names):
+        raise ValueError
+    return names
+
+
 OPTIONS: Final = (
     Option("enabled", _switch, "true, false", "Off: only the `usage_metadata` keyword is still taken out of calls."),
     Option("organization_id", _text, "text", "Organization of calls that say none."),
@@ -162,9 +192,58 @@ OPTIONS: Final = (
         "subscriber, credential (comma-separated)",
         "Levels of who on metrics beside the organization; each multiplies the number of series.",
     ),
+    Option(
+        "metric_series",
+        _number(1, 1_000_000),
+        "1 to 1000000",
+        "Sets of attributes that each metric tells apart; what is beyond is summed up in one with `otel.metric.overflow`.",
+    ),
+    Option(
+        "key_map",
+        _text,
+        "text: JSON, fingerprint=alias pairs, or a file of either",
+        "Who is behind which API key, by its fingerprint (`openai-metering fingerprint`).",
+    ),
+    Option(
+        "fingerprint_secret",
+        _text,
+        "text",
+        "Your own secret that the fingerprints of the key map are made with; without it the map is off.",
+    ),
+    Option(
+        "unmapped_keys",
+        _choice("absent", "alias"),
+        "absent, alias",
+        "`alias` names the credential of a key that is in no map `key-<fingerprint>`; it needs the secret, too.",
+    ),
+    Option(
+        "baggage",
+        _entries,
+        "organization, subscriber, credential, tag.<key> (comma-separated)",
+        "What is believed of incoming W3C baggage: its entries `attribution.organization.id` and so on. Anybody who "
+        "calls your service can write them.",
+    ),
+    Option(
+        "subscriber_hash_secret",
+        _text,
+        "text",
+        "Your own secret; where it is set, the subscriber leaves as a hash under it, also as `user.hash`, without `user.id`.",
+    ),
+    Option(
+        "value_length",
+        _number(16, 4096),
+        "16 to 4096",
+        "Characters of an attribution value that are kept; `attribution.cut` names the fields that lost some.",
+    ),
+    Option(
+        "max_tags",
+        _number(0, 128),
+        "0 to 128",
+        "Tags of a call that are kept; `attribution.cut` names `tags` where there were more.",
+    ),
 )
 
-assert {option.name for option in OPTIONS} == {field.name for field in fields(Settings)}  # noqa: S101 - one row each
+assert {option.name for option in OPTIONS} == {row.name for row in fields(Settings)}  # noqa: S101 - one row each
 
 
 def load(

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
+import dataclasses
 import enum
+import itertools
+import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from openai_metering import Attribution, attribution, current_attribution
-from openai_metering.attribution import EMPTY, MAX_TAG_KEY_LENGTH, MAX_TAGS, MAX_VALUE_LENGTH, resolve
+from openai_metering import CLEAR, Attribution, attribution, current_attribution
+from openai_metering.attribution import EMPTY, MAX_TAG_KEY_LENGTH, MAX_TAGS, MAX_VALUE_LENGTH, SOURCES, resolve
+from openai_metering.spellings import SPELLINGS
 
 KEY = "sk-proj-abcDEF0123456789abcDEF0123456789"
 NOBODY = Attribution()
@@ -265,6 +272,159 @@ def test_enumerations_are_their_values():
     assert Attribution.from_mapping({"organization_id": Plan.PRO, "plan": Plan.PRO}) == Attribution(
         "pro", tags=(("plan", "pro"),)
     )
+
+
+# -- Spellings ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spelling", SPELLINGS["organization_id"] + SPELLINGS["subscriber_identity"] + SPELLINGS["subscriber_credential"]
+)
+def test_every_name_of_the_table_is_read(spelling, caplog):
+    """Python's and JavaScript's way, dotted, and the headers of the reference product's gateway."""
+    found = Attribution.from_mapping({spelling: "x"})
+    assert (found.organization_id, found.subscriber_identity, found.subscriber_credential).count("x") == 1
+    assert found.tags == ()
+    assert warnings_of(caplog) == []
+
+
+def test_the_gateways_headers_are_understood_in_any_letter_case():
+    """A mapping of HTTP headers can be handed on as it came."""
+    headers = {
+        "X-Revenium-Organization-Name": "Acme",
+        "x-revenium-subscriber-email": "joe",
+        "X-Revenium-Credential-Alias": "k",
+    }
+    assert Attribution.from_mapping(headers) == Attribution("Acme", "joe", "k")
+
+
+def test_generic_fields_are_tags_under_one_name(caplog):
+    """`taskType` and `task_type` are one tag, whichever an application writes, and no mistake."""
+    values = {"taskType": "summary", "product_name": "search", "subscriptionId": "s-1", "traceId": "t", "agent": "a"}
+    assert dict(Attribution.from_mapping(values).tags) == {
+        "task_type": "summary",
+        "product_name": "search",
+        "subscription_id": "s-1",
+        "trace_id": "t",
+        "agent": "a",
+    }
+    assert warnings_of(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "right"),
+    [
+        ("organisation_id", "organization_id"),
+        ("organisationId", "organization_id"),
+        ("organization-id", "organization_id"),
+        ("Organization_ID", "organization_id"),
+        ("organiztion_id", "organization_id"),
+        ("org_id", "organization_id"),
+        ("organization", "organization_id"),
+        ("subscriber_identiy", "subscriber_identity"),
+        ("subscriber_mail", "subscriber_identity"),
+        ("subscriber", "subscriber_identity"),
+        ("subscriber_credentials", "subscriber_credential"),
+        ("credential", "subscriber_credential"),
+    ],
+)
+def test_a_near_miss_is_a_tag_and_one_warning_names_the_right_one(key, right, caplog):
+    """A misspelt level would otherwise be lost without a word."""
+    for _ in range(3):
+        assert dict(Attribution.from_mapping({key: "x"}).tags) == {key: "x"}
+    (warning,) = warnings_of(caplog)
+    assert key in warning
+    assert right in warning
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "subscription_id",
+        "subscription_tier",
+        "organization_type",
+        "origin",
+        "customer_id",
+        "user",
+        "region",
+        "session_id",
+        "credit",
+        "subscribers_seen",
+        "api_version",
+        "x",
+        "",
+    ],
+)
+def test_an_ordinary_tag_is_no_near_miss(key, caplog):
+    """Nobody is told that `subscription_id` is misspelt."""
+    Attribution.from_mapping({key: "x"})
+    assert warnings_of(caplog) == []
+
+
+# -- Clearing --------------------------------------------------------------------------------------------------------
+
+
+def test_a_field_can_be_cleared_on_purpose():
+    """Inside, nobody's name is left of the outer scopes, and neither client nor default bring it back."""
+    with attribution(organization_id="Acme", subscriber_identity="joe", team="blue"):
+        with attribution(subscriber_identity=CLEAR, team=CLEAR):
+            inside = current_attribution()
+            with attribution(subscriber_identity="ann"):
+                assert current_attribution().subscriber_identity == "ann"
+        assert current_attribution().subscriber_identity == "joe"
+    assert (inside.organization_id, inside.subscriber_identity, inside.tags) == ("Acme", None, ())
+    somebody = Attribution(None, "default", "key", (("team", "red"), ("zone", "eu")))
+    found = resolve(EMPTY, inside, somebody, client=somebody)
+    assert found.attribution.subscriber_identity is None
+    assert found.sources == ("scope", None, "client")
+    assert found.attribution.tags == (("zone", "eu"),)
+
+
+def test_the_keyword_can_clear_too_and_what_is_given_beside_wins():
+    """`CLEAR` has the rank of where it stands."""
+    cleared = Attribution.from_mapping({"organization_id": CLEAR, "tag": CLEAR})
+    found = resolve(cleared, Attribution("Acme", "joe", tags=(("tag", 1),)), Attribution("default"))
+    assert (found.attribution.organization_id, found.sources) == (None, (None, "scope", None))
+    assert found.attribution.tags == ()
+    assert resolve(Attribution("Acme"), cleared, EMPTY).attribution.organization_id == "Acme"
+    assert Attribution.from_mapping({"organization_id": CLEAR, "organizationId": "Acme"}) == Attribution("Acme")
+
+
+def test_clearing_nothing_is_nothing():
+    """An attribution that clears a field is another one than an empty one."""
+    assert Attribution.from_mapping({"organization_id": CLEAR}) != NOBODY
+    assert Attribution.from_mapping({"organization_id": None}) == NOBODY
+
+
+# -- The value -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "who",
+    [Attribution("Acme", "joe", "key", (("a", 1), ("b", True))), NOBODY, Attribution.from_mapping({"team": CLEAR})],
+    ids=str,
+)
+def test_an_attribution_travels_and_stays_equal(who):
+    """To another process by pickle, whose hashes of text are others, and into sets and dictionaries."""
+    code = "import pickle, sys; who = pickle.load(sys.stdin.buffer); sys.stdout.buffer.write(pickle.dumps((who, hash(who) == hash(type(who).from_mapping(who)), {who: 1}[pickle.loads(pickle.dumps(who))])))"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(who), capture_output=True, check=True, timeout=60
+    )
+    assert pickle.loads(ran.stdout) == (who, True, 1)
+    assert hash(pickle.loads(ran.stdout)[0]) == hash(who)
+    assert copy.deepcopy(who) == who
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        who.organization_id = "other"
+
+
+def test_what_is_cut_says_so():
+    """The fields that lost a part are named, whatever is merged with them later."""
+    who = Attribution.from_mapping({"organization_id": "a" * 300, "note": "b" * 300, **{f"t{n}": 1 for n in range(40)}})
+    assert who.cut == ("note", "organization_id", "tags")
+    assert Attribution("Acme").cut == ()
+    assert Attribution(subscriber_identity="joe").merge(who).cut == who.cut
+    full = Attribution(tags={f"a{n}": 1 for n in range(MAX_TAGS)})
+    assert full.merge(Attribution(tags={"b": 1})).cut == ("tags",)
 
 
 # -- Merging ---------------------------------------------------------------------------------------------------------
@@ -539,6 +699,19 @@ def test_the_keyword_beats_the_scope_and_the_scope_the_default():
     assert found.sources == ("keyword", "keyword", "keyword")
     assert resolve(EMPTY, sourced("scope"), sourced("default")).sources == ("scope", "scope", "scope")
     assert resolve(EMPTY, EMPTY, sourced("default")).sources == ("default", "default", "default")
+
+
+@pytest.mark.parametrize(("higher", "lower"), list(itertools.combinations(SOURCES, 2)))
+def test_each_source_wins_over_those_below_it_field_by_field(higher, lower):
+    """The order of the table, for every pair; what the higher one leaves out comes from the lower one."""
+    low, high = sourced(lower), Attribution(f"org-{higher}", tags=(("from", higher),))
+    given = dict.fromkeys(("keyword", "scope", "default"), EMPTY) | {lower: low, higher: high}
+    found = resolve(given.pop("keyword"), given.pop("scope"), given.pop("default"), **given)
+    assert found.attribution == Attribution(
+        f"org-{higher}", f"joe-{lower}", f"key-{lower}", (("from", higher), (lower, 1))
+    )
+    assert found.sources == (higher, lower, lower)
+    assert found.status == "complete"
 
 
 def test_sources_are_merged_field_by_field():

@@ -21,11 +21,11 @@ CORE = [name for name in FILES if not name.startswith(("cli.", "local."))]
 # Rooms, the innermost first: a room imports from those before it, and from itself. `cli` and `local` are programs of
 # their own around the package.
 ROOMS = (
-    ("errors", "masking", "usage", "version", "settings"),
+    ("errors", "masking", "usage", "version", "settings", "spellings"),
     ("shapes", "readers", "job_readers", "jobs"),
     ("attribution", "operations", "free", "finished", "ledger"),
-    ("realtime",),
-    ("scope",),
+    ("realtime", "keys"),
+    ("scope", "resolver"),
     ("signals",),
     ("deferred", "call", "sights"),
     ("seams",),
@@ -35,7 +35,10 @@ ROOMS = (
 )
 RANK = {name: rank for rank, room in enumerate(ROOMS) for name in room}
 VALUES = {
-    "attribution": {"errors", "masking"},
+    "attribution": {"errors", "masking", "spellings"},
+    "keys": {"attribution"},
+    "resolver": {"errors", "attribution"},
+    "spellings": set(),
     "scope": {"errors", "attribution"},
     "operations": {"job_readers", "jobs", "readers"},
     "free": {"operations"},

@@ -31,6 +31,21 @@ ROWS = [
         ["credential"],
         frozenset({"credential"}),
     ),
+    ("metric_series", 2000, "50", 50, 60, 60),
+    ("key_map", None, "/etc/keys.json", "/etc/keys.json", Path("/other.json"), "/other.json"),
+    ("fingerprint_secret", None, "mine", "mine", "other", "other"),
+    ("unmapped_keys", "absent", "Alias", "alias", "absent", "absent"),
+    (
+        "baggage",
+        frozenset(),
+        "organization, tag.Team",
+        frozenset({"organization", "tag.Team"}),
+        ["subscriber"],
+        frozenset({"subscriber"}),
+    ),
+    ("subscriber_hash_secret", None, "mine", "mine", "other", "other"),
+    ("value_length", 256, "64", 64, 128, 128),
+    ("max_tags", 32, "0", 0, 8, 8),
 ]
 BROKEN = [
     ("enabled", "perhaps"),
@@ -44,8 +59,20 @@ BROKEN = [
     ("ledger_rotate_seconds", "nan"),
     ("ledger_max_bytes", "-1"),
     ("ledger_started_after", "inf"),
+    ("metric_series", "many"),
+    ("unmapped_keys", "hash"),
+    ("baggage", "organization,team"),
+    ("value_length", "8"),
+    ("max_tags", "-1"),
 ]
-BROKEN_KEYWORDS = [("organization_id", 7), ("ledger_dir", ["x"]), ("metric_attributes", 7), ("enabled", "maybe")]
+BROKEN_KEYWORDS = [
+    ("organization_id", 7),
+    ("ledger_dir", ["x"]),
+    ("metric_attributes", 7),
+    ("enabled", "maybe"),
+    ("max_tags", True),
+    ("metric_series", 0),
+]
 
 
 def test_the_table_of_this_test_has_every_option():

@@ -17,7 +17,7 @@ import pytest
 
 import openai_metering
 from openai_metering import finished, usage
-from openai_metering.attribution import EMPTY, Attribution, resolve
+from openai_metering.attribution import EMPTY, SOURCES, Attribution, resolve
 from openai_metering.cli import columns, main, report
 from openai_metering.settings import OPTIONS, Settings
 from openai_metering.signals import conventions as c
@@ -72,7 +72,7 @@ def constants():
     }
 
 
-WHO = tables(section("Who"))[0]
+WHO, RANKS = tables(section("Who"))
 ATTRIBUTES, REASONS, METRICS = tables(section("What is emitted"))
 OPTION_ROWS = tables(section("Options"))[0]
 
@@ -171,13 +171,16 @@ def test_values_are_as_the_table_says():
         usage.NOT_BILLED,
     }
     somebody = Attribution("A", "b", "c")
+    below = ("client", "resolver", "baggage", "key_map")
     resolved = [resolve(*(somebody if here == place else EMPTY for here in range(3))) for place in range(3)]
+    resolved += [resolve(EMPTY, EMPTY, EMPTY, **{source: somebody}) for source in below]
     sources = {one.sources[0] for one in resolved}
     statuses = {
         one.status for one in (*resolved, resolve(EMPTY, EMPTY, EMPTY), resolve(EMPTY, EMPTY, Attribution("A")))
     }
     assert set(names_in(rows[c.ATTRIBUTION_STATUS][2])) == statuses
-    assert set(names_in(rows[c.ORGANIZATION_SOURCE][2])) == sources
+    assert set(names_in(rows[c.ORGANIZATION_SOURCE][2])) == sources == set(SOURCES)
+    assert [(row[0], names_in(row[1])[0]) for row in RANKS] == [(str(n), name) for n, name in enumerate(SOURCES, 1)]
 
 
 def test_reasons():

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from openai_metering.cli import demo, replay, report, verify
+from openai_metering.cli import demo, fingerprint, replay, report, verify
 from openai_metering.cli.failure import Failure
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "report": report,
     "verify": verify,
     "replay": replay,
+    "fingerprint": fingerprint,
 }
 
 

@@ -21,17 +21,27 @@ class Carrier:
 
     Args:
         keyword: what ``usage_metadata=`` said.
-        scope: the scope at the moment the method was called, which for a lazy manager is long before its request.
+        scope: the scope at the moment the method was called, which for a lazy manager is long before its request;
+            ``None`` until then.
+        resolver: what the application's resolver said at that moment.
         call: the call, once it has started.
     """
 
     keyword: Attribution
-    scope: Attribution
+    scope: Attribution | None
+    resolver: Attribution | None
     call: Call | None
 
-    def __init__(self, keyword: Attribution = EMPTY, scope: Attribution = EMPTY, call: Call | None = None) -> None:
+    def __init__(
+        self,
+        keyword: Attribution = EMPTY,
+        scope: Attribution | None = None,
+        call: Call | None = None,
+        resolver: Attribution | None = None,
+    ) -> None:
         self.keyword = keyword
         self.scope = scope
+        self.resolver = resolver
         self.call = call
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from openai_metering.finished import Failure
+from openai_metering.usage import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,3 +69,16 @@ def _said(body: Any, depth: int = 0) -> Iterator[str]:
     elif isinstance(body, (list, tuple)) and depth < _DEPTH:
         for value in body:
             yield from _said(value, depth + 1)
+
+
+def request_of(error: BaseException) -> Any:
+    """The request that an exception of the SDK is about, ``None`` where none was built."""
+    try:
+        return getattr(getattr(error, "response", None), "request", None) or getattr(error, "request", None)
+    except RuntimeError:  # the HTTP library's property, where it was never set
+        return None
+
+
+def retries_of(error: BaseException) -> int:
+    """How often the SDK had tried before, by the header that it sets on each attempt (since 1.66)."""
+    return count(getattr(request_of(error), "headers", {}).get("x-stainless-retry-count", "0")) or 0

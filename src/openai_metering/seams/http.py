@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import context, trace
-
 from openai_metering import errors, operations
-from openai_metering.attribution import EMPTY, resolve
 from openai_metering.call import Call, drain
-from openai_metering.scope import current_attribution
 from openai_metering.seams import bodies, carrier as carriers, streams
-from openai_metering.seams.failures import classify, refuses_stream_options
-from openai_metering.seams.requests import body_of, read_request
+from openai_metering.seams.baggage import Around
+from openai_metering.seams.failures import classify, refuses_stream_options, request_of, retries_of
+from openai_metering.seams.requests import asking_for_usage, body_of, read_request
 from openai_metering.seams.servers import server_of
+from openai_metering.seams.who import learn_key, who_of
 from openai_metering.sights import Sight
-from openai_metering.usage import count, part, text
+from openai_metering.usage import part, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +54,12 @@ def _request(original: Callable[..., Any], metering: Metering) -> Callable[..., 
     def request(self: Any, *args: Any, **kwargs: Any) -> Any:
         sending = _begin(metering, self, args, kwargs)
         if sending is None:
-            return original(self, *args, **kwargs)
+            around = _unmetered(metering)
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                if around is not None:
+                    around.leave()
         try:
             result = original(self, *sending.args, **sending.kwargs)
         except BaseException as error:
@@ -67,16 +69,16 @@ def _request(original: Callable[..., Any], metering: Metering) -> Callable[..., 
             sending.returned()
             return result
         finally:
-            sending.leave()
+            sending.around.leave()
         # The host refused the option that we added: the call goes out once more, as the caller wrote it.
-        sending.enter()
+        sending.around.enter(sending.call.span)
         try:
             result = original(self, *sending.args, **sending.kwargs)
         except BaseException as error:
             sending.failed(error)
             raise
         finally:
-            sending.leave()
+            sending.around.leave()
         sending.accepted()
         sending.returned()
         return result
@@ -89,7 +91,12 @@ def _async_request(original: Callable[..., Any], metering: Metering) -> Callable
     async def request(self: Any, *args: Any, **kwargs: Any) -> Any:
         sending = _begin(metering, self, args, kwargs)
         if sending is None:
-            return await original(self, *args, **kwargs)
+            around = _unmetered(metering)
+            try:
+                return await original(self, *args, **kwargs)
+            finally:
+                if around is not None:
+                    around.leave()
         try:
             result = await original(self, *sending.args, **sending.kwargs)
         except BaseException as error:
@@ -99,15 +106,15 @@ def _async_request(original: Callable[..., Any], metering: Metering) -> Callable
             sending.returned()
             return result
         finally:
-            sending.leave()
-        sending.enter()
+            sending.around.leave()
+        sending.around.enter(sending.call.span)
         try:
             result = await original(self, *sending.args, **sending.kwargs)
         except BaseException as error:
             sending.failed(error)
             raise
         finally:
-            sending.leave()
+            sending.around.leave()
         sending.accepted()
         sending.returned()
         return result
@@ -152,21 +159,33 @@ def _async_process_response(original: Callable[..., Any], metering: Metering) ->
 # -- Before the request ----------------------------------------------------------------------------------------------
 
 
+def _unmetered(metering: Metering) -> Around | None:
+    """Enter the context of a request that is free of charge: nobody's name is in its baggage either."""
+    try:
+        if not metering.active:
+            return None
+        around = Around()
+        around.enter(None)
+        return around
+    except Exception as error:
+        errors.swallow("context", error)
+        return None
+
+
 class _Sending:
     """A billable call on its way: what the SDK's ``request`` is given in place of what it was called with."""
 
-    __slots__ = ("_asked_for_usage", "_call", "_context", "_metering", "_options", "_token", "args", "kwargs")
+    __slots__ = ("_asked_for_usage", "_metering", "_options", "args", "around", "call", "kwargs")
 
     def __init__(
         self, metering: Metering, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], options: Any
     ) -> None:
         self._metering = metering
-        self._call = call
+        self.call = call
         self._options = options
         self.kwargs = kwargs
         self._asked_for_usage = False
-        self._token: Any = None
-        self._context: Any = None
+        self.around = Around()
         self.args = args
         self._send(options)
 
@@ -177,30 +196,10 @@ class _Sending:
         else:
             self.kwargs = {**self.kwargs, "options": options}
 
-    def enter(self) -> None:
-        """Make the call's span current, so that spans of the HTTP library become its children."""
-        try:
-            if self._call.span is not None:
-                self._context = trace.set_span_in_context(self._call.span)
-                self._token = context.attach(self._context)
-        except Exception as error:
-            errors.swallow("context", error)
-
-    def leave(self) -> None:
-        """Take the span out of the context again, unless this is another context: a coroutine finalised elsewhere."""
-        if self._token is None:
-            return
-        try:
-            if context.get_current() is self._context:
-                context.detach(self._token)
-        except Exception as error:
-            errors.swallow("context", error)
-        self._token = None
-
     def ask_for_usage(self, changed: Any) -> None:
         """Send these options, which ask for usage where the caller did not."""
         self._asked_for_usage = True
-        self._call.hide_usage = True
+        self.call.hide_usage = True
         self._send(changed)
 
     def repeats(self, error: BaseException) -> bool:
@@ -208,14 +207,14 @@ class _Sending:
         try:
             if self._asked_for_usage and refuses_stream_options(error):
                 self._asked_for_usage = False
-                self._call.hide_usage = False
+                self.call.hide_usage = False
                 self._send(self._options)
                 return True
         except Exception as own:
             errors.swallow("repeat", own)
             if self._asked_for_usage:  # what the caller would have got without us is not known otherwise
                 self._asked_for_usage = False
-                self._call.hide_usage = False
+                self.call.hide_usage = False
                 self._send(self._options)
                 return True
         self.failed(error)
@@ -224,7 +223,7 @@ class _Sending:
     def accepted(self) -> None:
         """The host took the call as the caller wrote it, and not with our option: it is not asked again."""
         try:
-            server = self._call.server
+            server = self.call.server
             self._metering.refusing_hosts.add((server.address, server.port))
             errors.warn_once(
                 f"refused {server.address}:{server.port}",
@@ -237,19 +236,21 @@ class _Sending:
     def failed(self, error: BaseException) -> None:
         """The call ended with an exception."""
         try:
+            if self.call.who_so_far is not None:
+                learn_key(self._metering, self.call, request_of(error))
             status_code = getattr(error, "status_code", None)
             if isinstance(status_code, int):
                 request_id = text(getattr(error, "request_id", None))
-                self._call.responded(status_code, request_id, self._call.retries or _retries_of(error))
-            self._call.fail(classify(error, answering=self._call.answering))
+                self.call.responded(status_code, request_id, self.call.retries or retries_of(error))
+            self.call.fail(classify(error, answering=self.call.answering))
         except Exception as own:
             errors.swallow("fail", own)
 
     def returned(self) -> None:
         """The SDK has an answer; where nobody observes it, the call ends here."""
         try:
-            if not self._call.watched:
-                self._call.finish("completed", reason="internal")
+            if not self.call.watched:
+                self.call.finish("completed", reason="internal")
         except Exception as error:
             errors.swallow("finish", error)
 
@@ -267,21 +268,21 @@ def _begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[
         drain()
         if operation.of is not None:
             return _look(metering, signals, operation, client, args, kwargs)
-        carrier = carriers.find(options.headers)
-        keyword, scope = (EMPTY, current_attribution()) if carrier is None else (carrier.keyword, carrier.scope)
+        who, so_far = who_of(metering, client, options.headers)
         body = body_of(options)
         request = read_request(operation, body, client, options.headers)
-        call = Call(signals, operation, server_of(client), request, resolve(keyword, scope, metering.default))
+        call = Call(signals, operation, server_of(client), request, who)
+        call.who_so_far = so_far
         try:
             if operation.estimate is not None:
                 call.estimate = operation.estimate(body)
             ours = _carrying(options, call)
             sending = _Sending(metering, call, args, kwargs, ours)
             if operation.asks_for_usage and kwargs.get("stream") and _may_ask(metering, call):
-                changed = _asking_for_usage(ours)
+                changed = asking_for_usage(ours)
                 if changed is not None:
                     sending.ask_for_usage(changed)
-            sending.enter()
+            sending.around.enter(call.span)
         except Exception as error:
             errors.swallow("begin", error)
             call.finish("completed", reason="internal")
@@ -326,29 +327,6 @@ def _may_ask(metering: Metering, call: Call) -> bool:
     )
 
 
-def _asking_for_usage(options: Any) -> Any:
-    """Return a copy of the options that asks for usage, ``None`` where the caller did or it cannot be asked for."""
-    extra = options.extra_json
-    name = "extra_json" if extra and "stream_options" in extra else "json_data"
-    body = getattr(options, name)
-    if not isinstance(body, Mapping):
-        return None
-    given = body.get("stream_options")
-    if given is not None and not isinstance(given, Mapping):
-        return None
-    if given is not None and given.get("include_usage"):
-        return None
-    changed = copy.copy(options)
-    setattr(changed, name, {**body, "stream_options": {**(given or {}), "include_usage": True}})
-    return changed
-
-
-def _retries_of(error: BaseException) -> int:
-    """How often the SDK had tried before, by the header that it sets on each attempt (since 1.66)."""
-    request = getattr(getattr(error, "response", None), "request", None) or getattr(error, "request", None)
-    return count(getattr(request, "headers", {}).get("x-stainless-retry-count", "0")) or 0
-
-
 # -- After the response ----------------------------------------------------------------------------------------------
 
 
@@ -363,6 +341,8 @@ def _responded(metering: Metering, kwargs: dict[str, Any]) -> Call | None:
         if call is not None:
             response = kwargs["response"]
             call.answering = True
+            if call.who_so_far is not None:
+                learn_key(metering, call, getattr(response, "request", None))
             if call.operation.names_job:
                 call.answer.job = operations.job_in(call.operation, kwargs["options"].url)
             call.responded(

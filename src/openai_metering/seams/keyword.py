@@ -11,6 +11,7 @@ import wrapt
 
 from openai_metering import errors
 from openai_metering.attribution import EMPTY, Attribution
+from openai_metering.resolver import resolver_is_set, resolver_says
 from openai_metering.scope import attribution, current_attribution
 from openai_metering.seams import carrier as carriers, sockets
 
@@ -80,14 +81,10 @@ def _stamped(request_func: Any) -> Any:
         if not isinstance(request_func, functools.partial) or "extra_headers" not in request_func.keywords:
             return request_func
         keywords = dict(request_func.keywords)
-        keyword = Attribution.from_mapping(keywords.pop(KEYWORD)) if KEYWORD in keywords else EMPTY
+        keyword = keywords.pop(KEYWORD, None)
         scope = current_attribution()
-        if keyword is EMPTY and scope is EMPTY:
-            return request_func
-        if carriers.find(keywords["extra_headers"]) is None:
-            keywords["extra_headers"] = carriers.put(
-                keywords["extra_headers"], carriers.carrier_class()(keyword, scope)
-            )
+        if KEYWORD in request_func.keywords or scope is not EMPTY or resolver_is_set():
+            _stamp(keywords, keyword, scope)
         return functools.partial(request_func.func, *request_func.args, **keywords)
     except Exception as error:
         errors.swallow("keyword", error)
@@ -152,7 +149,7 @@ def _carried(
     del instance
     try:
         scope = current_attribution()
-        if KEYWORD in kwargs or scope is not EMPTY:
+        if KEYWORD in kwargs or scope is not EMPTY or resolver_is_set():
             kwargs = dict(kwargs)
             keyword = kwargs.pop(KEYWORD, None)
             if metering.active and metering.signals is not None:
@@ -167,13 +164,18 @@ def _stamp(kwargs: dict[str, Any], keyword: object, scope: Any) -> None:
     values = Attribution.from_mapping(keyword)
     headers = kwargs.get("extra_headers")
     stamped = carriers.find(headers)
-    if stamped is not None:
+    resolver = None
+    if stamped is not None and stamped.scope is not None:
         # Stamped further out, by a helper that calls this method later: what it saw is the call's own time.
         if values is EMPTY:
             return
-        values, scope = stamped.keyword.merge(values), stamped.scope
-    if values is not EMPTY or scope is not EMPTY:
-        kwargs["extra_headers"] = carriers.put(headers, carriers.carrier_class()(values, scope))
+        values, scope, resolver = stamped.keyword.merge(values), stamped.scope, stamped.resolver
+    else:
+        resolver = resolver_says()
+        if stamped is not None:  # by `usage_headers()`
+            values = stamped.keyword.merge(values)
+    if values is not EMPTY or scope is not EMPTY or resolver_is_set():
+        kwargs["extra_headers"] = carriers.put(headers, carriers.carrier_class()(values, scope, None, resolver))
 
 
 def _scoped(

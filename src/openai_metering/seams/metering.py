@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from openai_metering.attribution import Attribution
+    from openai_metering.keys import KeyMap
     from openai_metering.settings import Settings
     from openai_metering.signals import Signals
 
@@ -21,6 +22,9 @@ class Metering:
         default: who calls are for that say nothing themselves.
         active: until ``uninstrument()``.
         refusing_hosts: hosts that refused ``stream_options``, so that they are not asked again.
+        key_map: who is behind which API key; ``None`` where that is switched off.
+        baggage: which entries of incoming baggage are believed; none where empty.
+        hash_secret: the secret of hashed subscribers; ``None`` where they stay as they are.
         socket_modules: the SDK's modules whose websocket connections have the seam.
     """
 
@@ -28,5 +32,8 @@ class Metering:
     signals: Signals | None
     default: Attribution
     active: bool = True
+    key_map: KeyMap | None = None
+    baggage: frozenset[str] = frozenset()
+    hash_secret: str | None = field(default=None, repr=False)
     refusing_hosts: set[tuple[str | None, int | None]] = field(default_factory=set)
     socket_modules: set[str] = field(default_factory=set)

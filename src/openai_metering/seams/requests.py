@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -68,3 +69,20 @@ def _account(client: Any, headers: Any, name: str) -> str | None:
                     return None if named is None else mask(named)
     named = text(getattr(client, name, None))
     return None if named is None else mask(named)
+
+
+def asking_for_usage(options: Any) -> Any:
+    """Return a copy of the options that asks for usage, ``None`` where the caller did or it cannot be asked for."""
+    extra = options.extra_json
+    name = "extra_json" if extra and "stream_options" in extra else "json_data"
+    body = getattr(options, name)
+    if not isinstance(body, Mapping):
+        return None
+    given = body.get("stream_options")
+    if given is not None and not isinstance(given, Mapping):
+        return None
+    if given is not None and given.get("include_usage"):
+        return None
+    changed = copy.copy(options)
+    setattr(changed, name, {**body, "stream_options": {**(given or {}), "include_usage": True}})
+    return changed

@@ -7,9 +7,10 @@ import functools
 from collections import deque
 from typing import Any, Final, NamedTuple
 
-from openai_metering.attribution import EMPTY, Attribution, Resolved, resolve
+from openai_metering.attribution import EMPTY, Attribution
 from openai_metering.finished import Request
 from openai_metering.masking import mask
+from openai_metering.seams.who import NOTHING, Beneath
 from openai_metering.usage import count, part, text
 
 MAX_SENT: Final = 256
@@ -62,8 +63,8 @@ def sent(event: Any, scope: Attribution, stream_id: str | None = None, keyword: 
 
 @functools.lru_cache(maxsize=1024)
 def who_sent(
-    keyword: Attribution, opened: Attribution, scope: Attribution, said: Attribution, default: Attribution
-) -> Resolved:
+    keyword: Attribution, opened: Attribution, scope: Attribution, said: Attribution
+) -> tuple[Attribution, Attribution]:
     """Who a single response is for: what the scope around its sending says otherwise than the one around ``connect()``.
 
     Args:
@@ -71,41 +72,23 @@ def who_sent(
         opened: the scope around ``connect()``.
         scope: the scope around the sending, which is more particular than both.
         said: ``usage_metadata=`` of the sending itself, which is the most particular.
-        default: for sessions that say nothing themselves.
+
+    Returns:
+        The keyword and the scope of the response.
     """
-    own = _without(scope, opened)
-    return resolve(_without(keyword, own, fields_of=True).merge(said), opened.merge(own), default)
-
-
-def _without(values: Attribution, other: Attribution, *, fields_of: bool = False) -> Attribution:
-    """The values without those that the other has, too: the same ones, or any of the same field."""
-
-    def kept(name: str) -> str | None:
-        value: str | None = getattr(values, name)
-        known = getattr(other, name)
-        return None if (known is not None if fields_of else known == value) else value
-
-    tags = dict(other.tags)
-    return Attribution(
-        kept("organization_id"),
-        kept("subscriber_identity"),
-        kept("subscriber_credential"),
-        tuple(
-            (key, value)
-            for key, value in values.tags
-            if key not in tags or not (fields_of or (tags[key] == value and type(tags[key]) is type(value)))
-        ),
-    )
+    own = scope.without(opened)
+    return keyword.without(own, fields_of=True).merge(said), opened.merge(own)
 
 
 class Opening:
     """Who a session is for, from ``connect()`` to the open connection."""
 
-    __slots__ = ("keyword", "scope", "sent")
+    __slots__ = ("beneath", "keyword", "scope", "sent")
 
-    def __init__(self, keyword: Attribution = EMPTY, scope: Attribution = EMPTY) -> None:
+    def __init__(self, keyword: Attribution = EMPTY, scope: Attribution = EMPTY, beneath: Beneath = NOTHING) -> None:
         self.keyword = keyword
         self.scope = scope
+        self.beneath = beneath
         self.sent: deque[Sent] = deque(maxlen=MAX_SENT)
         """What is queued before the connection is there."""
 

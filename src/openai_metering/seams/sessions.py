@@ -7,7 +7,6 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
-from openai_metering.attribution import resolve
 from openai_metering.call import Call, abandon, drain, watch
 from openai_metering.finished import COMPLETED, DROPPED, FAILED, STOPPED, Request
 from openai_metering.masking import mask
@@ -16,6 +15,7 @@ from openai_metering.seams.failures import qualified_name
 from openai_metering.seams.seen import Seen, shared
 from openai_metering.seams.sending import sent, who_sent
 from openai_metering.seams.waiting import Waiting
+from openai_metering.seams.who import resolved
 from openai_metering.usage import count, part, text
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Session:
         self._served: str | None = None
         self._transcription: str | None = None
         self._id: str | None = None
-        self._who = resolve(opening.keyword, opening.scope, metering.default)
+        self._who = resolved(metering, opening.keyword, opening.scope, opening.beneath)
         self._call = self._begin(socket.session, Request(model), self._who, parent=None)
 
     # -- What the client sends -----------------------------------------------------------------------------------
@@ -103,7 +103,8 @@ class Session:
     def _who_of(self, message: Sent | None, response: Any) -> Resolved:
         if message is not None:
             opening = self._opening
-            return who_sent(opening.keyword, opening.scope, message.scope, message.keyword, self._metering.default)
+            keyword, scope = who_sent(opening.keyword, opening.scope, message.scope, message.keyword)
+            return resolved(self._metering, keyword, scope, opening.beneath)
         # The server's own continuation of a response is for who that one was for.
         previous = text(part(response, "previous_response_id"))
         return self._who if previous is None else self._whos.get(previous, self._who)

@@ -14,10 +14,11 @@ from openai_metering.attribution import Attribution
 from openai_metering.masking import mask
 from openai_metering.realtime import socket_of
 from openai_metering.scope import current_attribution
-from openai_metering.seams import methods
+from openai_metering.seams import carrier as carriers, methods
 from openai_metering.seams.sending import Opening
 from openai_metering.seams.servers import socket_server_of
 from openai_metering.seams.sessions import Session
+from openai_metering.seams.who import beneath_of
 from openai_metering.usage import text
 
 if TYPE_CHECKING:
@@ -43,18 +44,25 @@ def connect(
     The connection classes are patched here, when the first of their module is asked for: whatever module an SDK has
     them in, and however late it is imported, it is complete by now.
     """
-    del instance
     keyword = None
     if methods.KEYWORD in kwargs:
         kwargs = dict(kwargs)
         keyword = kwargs.pop(methods.KEYWORD)
+    headers: Any = kwargs.get("extra_headers")
+    carrier = carriers.find(headers)
+    if carrier is not None:  # by `usage_headers()`: not every version leaves it out of a handshake
+        kwargs = {**kwargs, "extra_headers": {name: headers[name] for name in headers if name != carriers.KEY}}
     manager = wrapped(*args, **kwargs)
     if metering.active:
         try:
             _patch_module(sys.modules[type(manager).__module__], patches, metering)
             if metering.signals is not None:
-                opening = Opening(Attribution.from_mapping(keyword), current_attribution())
-                vars(manager)[methods.ATTRIBUTE] = opening
+                said = Attribution.from_mapping(keyword)
+                vars(manager)[methods.ATTRIBUTE] = Opening(
+                    said if carrier is None else carrier.keyword.merge(said),
+                    current_attribution(),
+                    beneath_of(metering, getattr(instance, "_client", None), kwargs.get("extra_headers")),
+                )
         except Exception as error:
             errors.swallow("connect", error)
     return manager

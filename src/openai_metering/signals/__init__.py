@@ -12,6 +12,7 @@ from openai_metering.signals.spans import Spans
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from openai_metering.attribution import Resolved
     from openai_metering.finished import FinishedCall, StartedCall
     from openai_metering.settings import Settings
 
@@ -64,6 +65,13 @@ class Signals:
     def under_way(self, started: StartedCall, span_context: Any, record_id: str) -> None:
         """Tell that a call has begun and takes long."""
         self.records.started(started, span_context, record_id)
+
+    def identify(self, span: Any, who: Resolved) -> None:
+        """Put who a call is for on a span that has started without knowing it whole."""
+        try:
+            self.spans.identify(span, who)
+        except Exception as error:
+            errors.swallow("span.identify", error)
 
     def finish(self, finished: FinishedCall) -> None:
         """Emit the signals of a call, the one that a bill is made of first."""

@@ -25,11 +25,14 @@ def who(resolved: Resolved) -> Mapping[str, Any]:
     if values.organization_id is not None:
         attributes[c.ORGANIZATION_ID] = values.organization_id
     if values.subscriber_identity is not None:
-        attributes[c.SUBSCRIBER_ID] = attributes[c.USER_ID] = values.subscriber_identity
+        attributes[c.SUBSCRIBER_ID] = values.subscriber_identity
+        attributes[c.USER_HASH if resolved.hashed else c.USER_ID] = values.subscriber_identity
     if values.subscriber_credential is not None:
         attributes[c.CREDENTIAL_ID] = values.subscriber_credential
     for key, value in values.tags:
         attributes[c.TAG_PREFIX + key] = value
+    if cut := values.cut:
+        attributes[c.ATTRIBUTION_CUT] = cut
     return attributes
 
 

@@ -14,6 +14,7 @@ from openai_metering import errors
 from openai_metering.finished import TOLD
 from openai_metering.signals import conventions as c
 from openai_metering.signals.providers import Listener
+from openai_metering.signals.series import Attributes as _Attributes, Series
 from openai_metering.version import VERSION
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class Metrics:
         )
         self._pending: dict[tuple[Any, _Attributes], Number] = {}
         self._lock = threading.Lock()
+        self._series = Series(settings.metric_series)
         _live.add(self)
 
     def listening(self) -> bool:
@@ -133,9 +135,12 @@ class Metrics:
         if not self._listener:
             return
         common = self._common(finished)
-        self._durations[_DURATIONS.get(finished.operation.kind, c.METRIC_OPERATION_DURATION)].record(
+        duration = self._durations[_DURATIONS.get(finished.operation.kind, c.METRIC_OPERATION_DURATION)]
+        duration.record(
             (finished.ended - finished.started) / 1e9,
-            common if finished.error_type is None else {**common, c.ERROR_TYPE: finished.error_type},
+            self._series.within(
+                duration, common if finished.error_type is None else _with_error(common, finished.error_type)
+            ),
         )
         additions: list[tuple[tuple[Any, _Attributes], Number]] = [
             ((self._calls, _calls(finished.operation.name, finished.outcome, finished.usage.status, finished.who)), 1)
@@ -206,7 +211,7 @@ class Metrics:
             pending, self._pending = self._pending, {}
         for (counter, attributes), amount in pending.items():
             try:
-                counter.add(amount, attributes)
+                counter.add(amount, self._series.within(counter, attributes))
             except Exception as error:
                 errors.swallow("metrics", error)
 
@@ -254,18 +259,6 @@ def _by_modality(
         yield "unknown", rest
 
 
-class _Attributes(dict[str, Any]):
-    """A set of attributes that is cached, so compared by identity."""
-
-    __slots__ = ()
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-
 @functools.lru_cache(maxsize=4096)
 def _common(
     operation: Operation,
@@ -299,6 +292,11 @@ def _own_attributes(key: str, value: str) -> _Attributes:
 @functools.lru_cache(maxsize=4096)
 def _with_modality(common: _Attributes, modality: str) -> _Attributes:
     return _Attributes({**common, c.TOKEN_MODALITY: modality})
+
+
+@functools.lru_cache(maxsize=4096)
+def _with_error(common: _Attributes, error_type: str) -> _Attributes:
+    return _Attributes({**common, c.ERROR_TYPE: error_type})
 
 
 @functools.lru_cache(maxsize=4096)

@@ -9,11 +9,12 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from openai_metering.finished import CANCELLED, FAILED
 from openai_metering.signals import conventions as c
-from openai_metering.signals.attributes import at_end, at_start
+from openai_metering.signals.attributes import at_end, at_start, who
 from openai_metering.signals.providers import Listener
 from openai_metering.version import VERSION
 
 if TYPE_CHECKING:
+    from openai_metering.attribution import Resolved
     from openai_metering.finished import FinishedCall, StartedCall
     from openai_metering.settings import Settings
 
@@ -59,6 +60,11 @@ class Spans:
             start_time=call.started,
         )
         return span, span.get_span_context()
+
+    def identify(self, span: Any, resolved: Resolved) -> None:
+        """Say who the call is for, where that became known after its start."""
+        if span is not None and span.is_recording():
+            span.set_attributes(who(resolved))
 
     def end(self, finished: FinishedCall) -> None:
         """Complete the span and end it."""
