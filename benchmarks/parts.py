@@ -119,13 +119,8 @@ def _parts(folder: str) -> dict[str, Callable[[], object]]:
 
         return call
 
-    record = {
-        "timeUnixNano": "1735689600000000000",
-        "attributes": [
-            {"key": f"gen_ai.attribute.{n}", "value": {"stringValue": "a value of length 25"}} for n in range(25)
-        ],
-        "eventName": "openai_metering.usage",
-    }
+    record = {"timeUnixNano": "1735689600000000000", "eventName": "openai_metering.usage"}
+    attributes = {f"gen_ai.attribute.{n}": "a value of length 25 here" for n in range(25)}
     ledger = Ledger(folder, {"service.name": "benchmark"}, ("openai_metering", "0"), "")
     return {
         "attribution scope, entered and left": scope,
@@ -136,7 +131,7 @@ def _parts(folder: str) -> dict[str, Callable[[], object]]:
         "who, resolved by the key map": lambda: who_of(mapped, client, None),
         "call without SDK, no signal": call_of(Signals(Settings(records="none"))),
         "call without SDK, record to the ledger": call_of(Signals(Settings(ledger_dir=folder))),
-        "ledger append of a ready record": lambda: ledger.append(record),
+        "ledger append of a ready record": lambda: ledger.append(record, attributes),
         **_websocket(folder),
     }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import record_schema
 from in_memory import Telemetry, make_telemetry
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def telemetry() -> Iterator[Telemetry]:
     yield made
     if instrumentor.is_instrumented_by_opentelemetry:
         instrumentor.uninstrument()
+    assert record_schema.strangers(made.records) == []  # every record of every test is as docs/record.md says
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,7 @@ class Call:
         "span",
         "span_context",
         "started",
+        "started_id",
         "status_code",
         "watched",
         "who",
@@ -96,6 +97,8 @@ class Call:
         self.first_chunk: int | None = None
         self.record_id: str | None = None
         """Of the usage record, where the answer is a job."""
+        self.started_id: str | None = None
+        """Of the ``started`` record, where the call was under way for long."""
         self._end = [True]
         self.abandoned: tuple[str, int] | None = None
         """Outcome and time, in nanoseconds since the epoch, where a finaliser found that nobody will read on."""
@@ -103,6 +106,10 @@ class Call:
         self.started = now if started is None else min(started, now)
         self._clock = time.perf_counter_ns() - (now - self.started)
         self.span, self.span_context = self._start_span(parent)
+        if operation.billed and signals.tells_started():
+            calls_under_way.add(self)
+            if _drainer is None:
+                _start_drainer()
 
     def _start_span(self, parent: Any) -> tuple[Any, Any]:
         return self.signals.start(
@@ -114,9 +121,23 @@ class Call:
         """Whether the call has not been finished yet."""
         return bool(self._end)
 
+    def tell_started(self) -> None:
+        """Leave a record of the call before its end, once it is under way for long."""
+        if (
+            self.started_id is not None
+            or (self.now() - self.started) / 1e9 < self.signals.settings.ledger_started_after
+        ):
+            return
+        # In this order: who ends the call takes its end away first and looks for the id then.
+        self.started_id = os.urandom(16).hex()
+        if self.open:
+            started = StartedCall(self.operation, self.server, self.request, self.who, self.started)
+            self.signals.under_way(started, self.span_context, self.started_id)
+
     def disown(self) -> None:
         """End the call without a record: another process makes it."""
         self._end.clear()
+        calls_under_way.discard(self)
 
     def now(self) -> int:
         """Nanoseconds since the epoch by the clock that this call started with, which never goes backwards."""
@@ -195,6 +216,7 @@ class Call:
         except IndexError:
             return
         open_calls.discard(self)
+        calls_under_way.discard(self)
         state = FINAL
         if self.answer.job is not None and reason != "refused":
             state = self._state_of_job(self.answer.job)
@@ -220,6 +242,7 @@ class Call:
                 self.first_chunk,
                 state,
                 self.record_id,
+                self.started_id,
             )
         )
 
@@ -282,6 +305,9 @@ class Call:
 open_calls: set[Call] = set()
 """Calls whose answer is still being read."""
 
+calls_under_way: set[Call] = set()
+"""Billable calls that have not ended, where a ledger is told of those that take long."""
+
 _abandoned: deque[Call] = deque()
 _drainer_lock = threading.Lock()
 _drainer: threading.Thread | None = None
@@ -340,11 +366,13 @@ def _drain_while_open() -> None:
         pause.wait(_DRAIN_EVERY)
         try:
             drain()
+            for call in tuple(calls_under_way):
+                call.tell_started()
         except Exception as error:
             errors.swallow("drain", error)
-        idle = 0 if open_calls or _abandoned else idle + 1
+        idle = 0 if open_calls or _abandoned or calls_under_way else idle + 1
     _drainer = None
-    if open_calls:  # a call that was opened while this thread took its leave
+    if open_calls or calls_under_way:  # a call that was opened while this thread took its leave
         _start_drainer()
 
 
@@ -361,9 +389,10 @@ def finish_open_calls() -> None:
 def _forget_in_child() -> None:
     """A forked child owns none of its parent's calls: its copies of them end without a record."""
     global _drainer, _drainer_lock  # noqa: PLW0603
-    for call in open_calls:
+    for call in tuple(open_calls):
         call.disown()
     open_calls.clear()
+    calls_under_way.clear()
     _abandoned.clear()
     _drainer = None
     _drainer_lock = threading.Lock()

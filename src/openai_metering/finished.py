@@ -17,6 +17,7 @@ DROPPED: Final = "dropped"
 UNREAD: Final = "unread"
 
 PENDING: Final = "pending"
+STARTED: Final = "started"
 FINAL: Final = "final"
 TOLD: Final = "told"
 """The state of a record that another one, of the same job, has made needless."""
@@ -96,3 +97,5 @@ class FinishedCall(NamedTuple):
     """``pending`` where the usage comes later."""
     record_id: str | None = None
     """Where the same consumption can be seen twice: an id that each sight gives it."""
+    started_id: str | None = None
+    """Of the ``started`` record that was written while the call was under way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -33,6 +34,11 @@ class Settings:
     spans: str = "auto"
     records: str = "auto"
     ledger_dir: str | None = None
+    ledger_fsync: str = "never"
+    ledger_rotate_bytes: int = 67_108_864
+    ledger_rotate_seconds: float = 3600
+    ledger_max_bytes: int | None = None
+    ledger_started_after: float = 5
     metric_attributes: frozenset[str] = frozenset()
     metric_series: int = 2000
     key_map: str | None = None
@@ -79,6 +85,20 @@ def _text(value: object) -> str | None:
 def _folder(value: object) -> str | None:
     text = _text(value)
     return None if text is None else str(Path(text).expanduser().absolute())
+
+
+def _bytes(value: object) -> int:
+    number = int(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError
+    return number
+
+
+def _seconds(value: object) -> float:
+    number = float(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < math.inf:
+        raise ValueError
+    return number
 
 
 def _choice(*allowed: str) -> Callable[[object], str]:
@@ -147,6 +167,26 @@ OPTIONS: Final = (
         "Where usage records go: `auto` is the ledger where LEDGER_DIR is set, else OTLP logs.",
     ),
     Option("ledger_dir", _folder, "a folder", "Folder of the ledger: usage records as OTLP JSON lines on local disk."),
+    Option(
+        "ledger_fsync",
+        _choice("never", "interval", "always"),
+        "never, interval, always",
+        "When the disk confirms a line, which a crash of the machine then spares: never waited for, once a second, or before the call returns.",
+    ),
+    Option("ledger_rotate_bytes", _bytes, "a whole number", "Size at which a ledger file is followed by a new one."),
+    Option("ledger_rotate_seconds", _seconds, "a number", "Age at which a ledger file is followed by a new one."),
+    Option(
+        "ledger_max_bytes",
+        _bytes,
+        "a whole number",
+        "Limit of the ledger folder, beyond which its oldest files are deleted; unset, nothing is ever deleted.",
+    ),
+    Option(
+        "ledger_started_after",
+        _seconds,
+        "a number",
+        "Seconds after which a call under way leaves a `started` line, so that a killed process does not hide it.",
+    ),
     Option(
         "metric_attributes",
         _names("subscriber", "credential"),

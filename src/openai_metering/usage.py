@@ -37,6 +37,8 @@ REASONS: Final = {
     "body_too_large": "the body is larger than what is kept for reading, and its two ends say no usage",
     "refused": "the provider refused the call",
     "internal": "the answer could not be observed",
+    "under_way": "the call has not ended yet",
+    "process_ended": "the process ended before the call did: a `started` record that nothing follows",
 }
 """The closed set of reasons why a call has no reported usage."""
 

@@ -12,11 +12,16 @@ import subprocess
 import sys
 import textwrap
 import threading
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from openai_metering.ledger import Ledger, otlp_attributes, otlp_value
+from openai_metering import errors
+from openai_metering.ledger import Ledger, Rules, otlp_attributes, otlp_value
+from openai_metering.ledger.background import MAX_WAITING_BYTES, Handover, is_disk_slow
+from openai_metering.ledger.files import is_written, living_processes, process_of
+from waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -332,3 +337,232 @@ def test_a_disk_that_takes_nothing_is_an_os_error_each_time(tmp_path):
     )
     assert out.split() == ["refused"] * 3
     assert len(records_in(tmp_path)) == 1
+
+
+# -- One file after the other ----------------------------------------------------------------------------------------
+
+
+def kept_in(folder: Path, **rules: Any) -> Ledger:
+    return Ledger(str(folder), {"service.name": "shop"}, ("openai_metering", "1.2.3"), SCHEMA, Rules(**rules))
+
+
+def numbers_in(folder: Path) -> list[int]:
+    return [record["number"] for record in records_in(folder)]
+
+
+def test_a_full_file_is_followed_by_a_new_one(tmp_path):
+    """No file is larger than its limit by more than a line; in the order of the names, the lines are in theirs."""
+    ledger = kept_in(tmp_path, rotate_bytes=1000)
+    for number in range(40):
+        ledger.append({"number": number})
+    sizes = [path.stat().st_size for path in sorted(tmp_path.iterdir())]
+    assert len(sizes) > 5
+    assert max(sizes) < 1500
+    assert numbers_in(tmp_path) == list(range(40))
+
+
+def test_an_old_file_is_followed_by_a_new_one(tmp_path):
+    """A file is closed after its time, whatever its size."""
+    ledger = kept_in(tmp_path, rotate_seconds=0.05)
+    ledger.append({"number": 0})
+    wait_for(lambda: ledger.append({"number": 1}) and len(list(tmp_path.iterdir())) > 1, "the second file")
+
+
+def test_names_sort_when_the_clock_is_set_back(tmp_path, monkeypatch):
+    """The order of the files of a process is that of its lines, whatever the clock does."""
+    ledger = kept_in(tmp_path, rotate_bytes=1)
+    for number, now in enumerate((1_785_000_000, 1_785_000_000, 1_784_000_000, 1_785_000_001, 3)):
+        monkeypatch.setattr("openai_metering.ledger.files.time.gmtime", lambda now=now: datetime_of(now).timetuple())
+        ledger.append({"number": number})
+    assert numbers_in(tmp_path) == list(range(5))
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def datetime_of(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)
+
+
+@posix
+def test_a_reader_can_tell_whether_the_process_lives(tmp_path):
+    """A file is closed when its process let it go, or ended, however it ended; a later file speaks for all of them."""
+    code = """if True:
+        import sys
+        from openai_metering.ledger import Ledger, Rules
+        ledger = Ledger(sys.argv[1], {}, ("s", "1"), "u", Rules(rotate_bytes=1))
+        for _ in range(3):
+            ledger.append({})
+        print(flush=True)
+        sys.stdin.read()
+    """
+    writer = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        writer.stdout.readline()
+        assert [is_written(path) for path in sorted(tmp_path.iterdir())] == [False, False, True]
+        assert living_processes(tmp_path) == {process_of(path) for path in tmp_path.iterdir()}
+    finally:
+        writer.kill()
+        writer.communicate()
+    assert living_processes(tmp_path) == set()
+
+
+@posix
+def test_a_child_does_not_keep_its_parents_file_open(tmp_path):
+    """The file of a process that ended is closed, though children that it forked or started live on."""
+    out = python(
+        """
+        import os, subprocess, sys
+        from pathlib import Path
+        from openai_metering.ledger import Ledger
+        from openai_metering.ledger.files import living_processes
+        ledger = Ledger(sys.argv[1], {}, ("s", "1"), "u")
+        ledger.append({})
+        (path,) = Path(sys.argv[1]).iterdir()
+        read, write = os.pipe()
+        there, here = os.pipe()
+        if (child := os.fork()) == 0:
+            os.close(write)
+            os.write(here, b"x")
+            os.read(read, 1)
+            os._exit(0)
+        os.read(there, 1)
+        started = subprocess.Popen(["sleep", "60"])
+        print(len(living_processes(path.parent)))
+        ledger.close()
+        print(len(living_processes(path.parent)))
+        started.kill(); started.wait()
+        os.write(write, b"x"); os.waitpid(child, 0)
+        """,
+        str(tmp_path),
+    )
+    assert out.split() == ["1", "0"]
+
+
+def test_nothing_is_deleted_without_a_limit(tmp_path):
+    """Retention is the user's."""
+    ledger = kept_in(tmp_path, rotate_bytes=1)
+    for number in range(50):
+        ledger.append({"number": number})
+    assert numbers_in(tmp_path) == list(range(50))
+
+
+def test_a_limit_deletes_the_oldest_and_says_so(tmp_path, caplog):
+    """Over its limit, a ledger loses its oldest closed files and nothing else; it is told once, and counted."""
+    other = tmp_path / "other.jsonl"
+    other.write_text("x" * 5000)
+    told: list[tuple[str, int]] = []
+    ledger = Ledger(
+        str(tmp_path),
+        {},
+        ("s", "1"),
+        "u",
+        Rules(rotate_bytes=1000, max_bytes=4000),
+        lambda event, amount: told.append((event, amount)),
+    )
+    for number in range(100):
+        ledger.append({"number": number})
+        wait_for(lambda: sum(path.stat().st_size for path in tmp_path.glob("usage-*")) < 6000, "the deletion")
+    other.unlink()
+    kept = numbers_in(tmp_path)
+    assert 5 < len(kept) < 60
+    assert kept == list(range(100))[-len(kept) :]
+    assert sum(amount for event, amount in told if event == "deleted") > 0
+    assert len([record for record in caplog.records if "larger than its limit" in record.getMessage()]) == 1
+
+
+@pytest.mark.parametrize("fsync", ["interval", "always"])
+def test_lines_that_the_disk_confirmed_are_the_same(tmp_path, fsync):
+    """With each guarantee the lines are the same, and at the end nothing waits for the disk."""
+    ledger = kept_in(tmp_path, fsync=fsync, rotate_bytes=1000)
+    for number in range(20):
+        ledger.append({"number": number})
+    wait_for(lambda: not ledger._syncing._files, "the disk's confirmation")
+    assert numbers_in(tmp_path) == list(range(20))
+
+
+# -- When the disk is slow -------------------------------------------------------------------------------------------
+
+
+class Disk:
+    """A disk that takes lines only while it is let."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.free = threading.Event()
+        self.broken = False
+
+    def write(self, line: bytes) -> None:
+        self.free.wait(30)
+        if self.broken:
+            raise OSError(5, "broken")
+        self.taken.append(line)
+
+
+def test_a_slow_disk_keeps_nobody_waiting():
+    """Lines are taken without the disk, written in their order, and directly again once the disk is fast."""
+    disk, told = Disk(), []
+    handover = Handover(disk.write, lambda *event: told.append(event))
+    handover.begin()
+    assert all(handover.take(b"%d" % number) for number in range(100))
+    assert disk.taken == []
+    disk.free.set()
+    wait_for(lambda: not handover.active, "the disk to be found fast")
+    assert disk.taken == [b"%d" % number for number in range(100)]
+    assert not handover.take(b"direct")
+    assert told == [("slow", 1)]
+
+
+def test_what_waits_for_a_slow_disk_is_bounded():
+    """Too much is an error at once, so that the record goes another way; what was taken is written all the same."""
+    disk = Disk()
+    handover = Handover(disk.write, lambda *_: None)
+    handover.begin()
+    line = b"x" * (1024 * 1024)
+    most = MAX_WAITING_BYTES // len(line)
+    assert all(handover.take(line) for _ in range(most))
+    with pytest.raises(OSError, match="slow"):
+        handover.take(line)
+    disk.free.set()
+    wait_for(lambda: len(disk.taken) == most, "the lines that waited")
+
+
+def test_a_disk_that_fails_meanwhile_loses_no_line():
+    """A line that was taken is tried again until the disk takes it."""
+    disk = Disk()
+    disk.broken = True
+    disk.free.set()
+    handover = Handover(disk.write, lambda *_: None)
+    handover.begin()
+    assert handover.take(b"line")
+    wait_for(lambda: errors.counts["ledger_handover"], "the first failure")
+    disk.broken = False
+    wait_for(lambda: disk.taken == [b"line"], "the line")
+
+
+def test_the_end_of_a_process_waits_for_a_slow_disk_only_so_long():
+    """What the disk has not taken by then is counted as lost."""
+    disk, told = Disk(), []
+    handover = Handover(disk.write, lambda *event: told.append(event))
+    handover.begin()
+    for _ in range(3):
+        handover.take(b"line")
+    handover.flush()
+    assert told[-1] == ("lost", 3)
+    disk.free.set()
+
+
+def test_one_slow_append_waits_for_the_next_line():
+    """An append that was slow for another reason than the disk costs no guarantee: the next line is on disk, too."""
+    disk = Disk()
+    disk.free.set()
+    handover = Handover(disk.write, lambda *_: None)
+    handover.begin()
+    assert handover.take(b"line")
+    assert disk.taken == [b"line"]
+
+
+def test_what_slow_is():
+    """More than 50 ms are the disk's, unless other threads took as long; less is never slow."""
+    assert not is_disk_slow(0.05)
+    assert is_disk_slow(30.0)

@@ -273,6 +273,7 @@ def test_a_raising_meter_costs_only_the_metrics(emitted, tmp_path):
     """A broken meter reaches neither the caller nor the other signals, and no record is lost or doubled."""
     signals = emitted.signals(Settings(records="both", ledger_dir=str(tmp_path)), meter_provider=RaisingMeterProvider())
     answered(signals)
+    signals.close()
     assert (len(emitted.spans), len(emitted.records), len(ledger_records(tmp_path))) == (1, 1, 1)
 
 

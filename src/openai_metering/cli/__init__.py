@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from openai_metering.cli import demo, fingerprint, report
+from openai_metering.cli import demo, fingerprint, replay, report, verify
 from openai_metering.cli.failure import Failure
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Command(Protocol):
 COMMANDS: Final[Mapping[str, Command]] = {
     "demo": demo,
     "report": report,
+    "verify": verify,
+    "replay": replay,
     "fingerprint": fingerprint,
 }
 
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the program's name; those of the process when absent.
 
     Returns:
-        The exit status: 0 when it worked, 2 when the command could not do what it was asked.
+        The exit status: 0 when it worked, 1 when it found something wrong, 2 when the command could not do what it was asked.
     """
     parser = _parser()
     try:

@@ -24,14 +24,17 @@ class Calls:
         self._rows: dict[str, UsageRow] = {}
         self._states: dict[str, set[str]] = {}  # only of the ids that were met in more than one state
         self._owners: dict[str, UsageRow] = {}  # of those ids, the best record that says for whom
+        self._replaced: set[str] = set()  # ids of `started` records whose call goes on under another id
         self.duplicates = 0
         """Records that repeat an id in a state in which it was already there."""
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows)  # a little more while those that are replaced are not known
 
     def add(self, row: UsageRow) -> None:
         """Take one record in."""
+        if row.started_id is not None:
+            self._replaced.add(row.started_id)
         held = self._rows.setdefault(row.record_id, row)
         if held is row:
             return
@@ -49,7 +52,11 @@ class Calls:
 
     def rows(self) -> Iterable[UsageRow]:
         """Return what counts of each call, as one record."""
-        return (_joined(row, self._owners.get(record_id)) for record_id, row in self._rows.items())
+        return (
+            _joined(row, self._owners.get(record_id))
+            for record_id, row in self._rows.items()
+            if record_id not in self._replaced
+        )
 
 
 def better(one: UsageRow, other: UsageRow) -> UsageRow:

@@ -13,18 +13,24 @@ if TYPE_CHECKING:
 
 _PATIENCE: Final = 1.0  # seconds of silence before the first line
 _INTERVAL: Final = 0.2
-_STRIDE: Final = 256  # steps between two looks at the clock
+_STRIDE: Final = 256
 
 
 class Progress:
     """Show how much was read, on stderr and only when that is a terminal; the line is gone at the end.
 
     Args:
-        total: bytes to read.
+        total: bytes to work through.
+        doing: what is done with them.
+        things: what is counted.
+        stride: steps between two looks at the clock.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, doing: str = "Reading", things: str = "calls", stride: int = _STRIDE) -> None:
         self._total = total
+        self._doing = doing
+        self._things = things
+        self._stride = stride
         self._done = 0
         self._steps = 0
         self._shown = False
@@ -38,13 +44,13 @@ class Progress:
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
-    def advance(self, size: int, calls: int) -> None:
-        """Say that so many more bytes were read, and how many calls there are by now."""
+    def advance(self, size: int, count: int) -> None:
+        """Say that so many more bytes are done, and how many things there are by now."""
         self._done += size
         self._steps += 1
-        if not self._terminal or self._steps % _STRIDE or time.monotonic() < self._next:
+        if not self._terminal or self._steps % self._stride or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _INTERVAL
         self._shown = True
         percent = min(100, 100 * self._done // self._total) if self._total else 0
-        print(f"\r\x1b[KReading: {percent} %, {calls:,} calls", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{self._doing}: {percent} %, {count:,} {self._things}", end="", file=sys.stderr, flush=True)

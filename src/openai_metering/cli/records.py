@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from openai_metering.cli.failure import Failure
+from openai_metering.ledger.files import living_processes, process_of
 from openai_metering.signals import conventions as names
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ _MAX_DIGITS: Final = len(str(_MAX_UINT64))
 _RECORDS_START: Final = b'{"resourceLogs"'
 # Spans, metrics and profiles of the same folder are recognised by their first bytes and never decoded.
 _OTHER_SIGNALS: Final = (b'{"resourceSpans"', b'{"resourceMetrics"', b'{"resourceProfiles"')
+
+TORN: Final = "torn, or not JSON"
 
 _WRONG_SHAPE: Final = (AttributeError, KeyError, TypeError)  # a list where a map should be, or the reverse
 
@@ -59,6 +62,8 @@ class UsageRow:
     output_tokens: int | None
     reasoning_tokens: int | None
     """Part of the output tokens."""
+    started_id: str | None = None
+    """The `started` record that this one replaces, where it has another id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,11 @@ def read(files: Iterable[Path]) -> Iterator[Line]:
     Raises:
         Failure: when a file cannot be opened or read.
     """
+    living: dict[Path, set[str]] = {}
     for file in files:
+        if file.parent not in living:
+            living[file.parent] = living_processes(file.parent)
+        lives = process_of(file) in living[file.parent]
         try:
             with file.open("rb") as stream:
                 number = 0
@@ -98,12 +107,19 @@ def read(files: Iterable[Path]) -> Iterator[Line]:
                         yield Line(file, number, size + len(rest), (), "longer than any line of usage records")
                         continue
                     rows, problem = parse(line)
+                    if not lives:
+                        rows = tuple(_ended(row) for row in rows)
                     yield Line(file, number, size, rows, problem)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise Failure(
                 f"cannot read {file}: {reason}. Nothing was reported; put that right and run again."
             ) from error
+
+
+def _ended(row: UsageRow) -> UsageRow:
+    """A call that was under way when its process ended: nobody will ever say what it used."""
+    return replace(row, reason="process_ended") if row.state == "started" and row.reason == "under_way" else row
 
 
 def parse(line: bytes) -> tuple[tuple[UsageRow, ...], str | None]:
@@ -124,7 +140,7 @@ def parse(line: bytes) -> tuple[tuple[UsageRow, ...], str | None]:
     except (ValueError, RecursionError):
         start = line.rfind(_RECORDS_START)
         rows = parse(line[start:])[0] if start > 0 else ()
-        return rows, "torn, or not JSON"
+        return rows, TORN
     if not isinstance(document, dict):
         return (), "not a JSON object"
     if "resourceLogs" not in document:
@@ -238,6 +254,7 @@ def _row(record: Mapping[str, Any]) -> tuple[UsageRow | None, str | None]:
         cached_tokens=counts[1],
         output_tokens=counts[2],
         reasoning_tokens=counts[3],
+        started_id=fields.text(names.RECORD_STARTED_ID),
     )
     return row, f"{fields.wrong[0]} has a wrong type" if fields.wrong else None
 

@@ -44,7 +44,7 @@ class Signals:
         logger_provider = _usable(logger_provider, "logger_provider", "get_logger")
         self.spans = Spans(settings, tracer_provider)
         self.metrics = Metrics(settings, meter_provider, open_calls)
-        self.records = Records(settings, logger_provider, tracer_provider, meter_provider)
+        self.records = Records(settings, logger_provider, tracer_provider, self.metrics.count)
 
     def listening(self) -> bool:
         """Whether anything takes what a call would emit; where nothing does, a call is left alone."""
@@ -57,6 +57,14 @@ class Signals:
         except Exception as error:  # a sampler or a span processor of the application may raise
             errors.swallow("span.start", error)
             return None, None
+
+    def tells_started(self) -> bool:
+        """Whether a call that takes long leaves a record before its end."""
+        return self.records.to_ledger
+
+    def under_way(self, started: StartedCall, span_context: Any, record_id: str) -> None:
+        """Tell that a call has begun and takes long."""
+        self.records.started(started, span_context, record_id)
 
     def identify(self, span: Any, who: Resolved) -> None:
         """Put who a call is for on a span that has started without knowing it whole."""
@@ -101,8 +109,8 @@ class Signals:
 
     def close(self) -> None:
         """Stop emitting; called by ``uninstrument()``."""
-        self.metrics.close()
         self.records.close()
+        self.metrics.close()
 
 
 def _usable(provider: Any, name: str, method: str) -> Any:

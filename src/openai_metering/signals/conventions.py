@@ -111,6 +111,7 @@ RECORD_ID: Final = "openai_metering.record.id"
 RECORD_VERSION: Final = "openai_metering.record.version"
 RECORD_STATE: Final = "openai_metering.record.state"  # started | pending | final
 RECORD_START_TIME: Final = "openai_metering.record.start_time"  # integer, nanoseconds since the epoch
+RECORD_STARTED_ID: Final = "openai_metering.record.started_id"  # of the `started` record that this one replaces
 SDK_VERSION: Final = "openai_metering.sdk.version"
 
 # -- Metrics ---------------------------------------------------------------------------------------------------------
@@ -130,4 +131,7 @@ METRIC_OPEN_CALLS: Final = "openai_metering.calls.open"
 METRIC_UNITS: Final = "openai_metering.units"
 METRIC_ERRORS: Final = "openai_metering.errors"
 METRIC_RECORDS_DROPPED: Final = "openai_metering.records.dropped"
+METRIC_RECORDS: Final = "openai_metering.records"
 METRIC_LEDGER_BYTES: Final = "openai_metering.ledger.bytes"
+METRIC_LEDGER_ERRORS: Final = "openai_metering.ledger.errors"
+METRIC_LEDGER_DELETED: Final = "openai_metering.ledger.deleted"

@@ -75,6 +75,15 @@ _UNITS: Final = {
 }
 
 
+# What the other signals say of themselves.
+_OWN: Final = {
+    c.METRIC_RECORDS: ("{record}", "Usage records that were written or handed to a logger provider."),
+    c.METRIC_RECORDS_DROPPED: ("{record}", "Usage records that were lost."),
+    c.METRIC_LEDGER_BYTES: ("By", "Bytes appended to the ledger."),
+    c.METRIC_LEDGER_ERRORS: ("{error}", "Records that the ledger did not take."),
+    c.METRIC_LEDGER_DELETED: ("By", "Bytes of ledger files that were deleted because of a limit."),
+}
+
 MAX_PENDING: Final = 1024
 """Sums that wait for a reader to collect; beyond, they are handed over at once."""
 
@@ -106,6 +115,7 @@ class Metrics:
         self._units = meter.create_counter(c.METRIC_UNITS, "1", "Units used that are not tokens of the call's model.")
         self._calls = meter.create_counter(c.METRIC_CALLS, "{call}", "Billable calls.")
         self._errors = meter.create_counter(c.METRIC_ERRORS, "{error}", "Errors of openai-metering itself, swallowed.")
+        self._own = {name: meter.create_counter(name, unit, description) for name, (unit, description) in _OWN.items()}
         errors.listeners.append(self._swallowed)
         self._open_calls = open_calls
         meter.create_observable_gauge(
@@ -138,6 +148,17 @@ class Metrics:
         if finished.state != TOLD:
             additions += self._used(finished, common)
         self._sum(additions)
+
+    def count(self, *counted: tuple[str, int, str, str]) -> None:
+        """Add to our own counters, for another signal.
+
+        Args:
+            counted: name of the counter, amount, and an attribute's name and value, both empty where there is none.
+        """
+        if self._listener:
+            self._sum(
+                [((self._own[name], _own_attributes(key, value)), amount) for name, amount, key, value in counted]
+            )
 
     def settle(self, finished: FinishedCall) -> None:
         """Count what a job used, whose call was counted when it was ordered."""
@@ -261,6 +282,11 @@ def _common(
     }
     attributes.update({name: value for name, value in optional.items() if value is not None})
     return attributes
+
+
+@functools.lru_cache(maxsize=256)
+def _own_attributes(key: str, value: str) -> _Attributes:
+    return _Attributes({key: value} if key else {})
 
 
 @functools.lru_cache(maxsize=4096)
