@@ -55,8 +55,8 @@ def usage_records(place: Path) -> list[dict[str, Any]]:
 
 
 def spans(place: Path) -> list[dict[str, Any]]:
-    """Every span in a file of OTLP JSON lines, or in a folder of them."""
-    return list(_objects(place, "kind"))
+    """Every span of ours in a file of OTLP JSON lines, or in a folder of them; others may be instrumented, too."""
+    return [span for span in _objects(place, "kind") if c.OPERATION in span["attributes"]]
 
 
 def metrics(place: Path) -> list[dict[str, Any]]:

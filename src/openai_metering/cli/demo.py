@@ -246,6 +246,8 @@ def _print_span(file: Path) -> None:
         for line in lines:
             for resource in json.loads(line).get("resourceSpans", ()):
                 for scope in resource["scopeSpans"]:
+                    if scope["scope"]["name"] != c.SCOPE_NAME:  # of another instrumentation that is installed, too
+                        continue
                     for span in scope["spans"]:
                         print(f"\nA span as it was received: {span['name']}  (trace {span['traceId']})")
                         for item in span["attributes"]:
