@@ -33,6 +33,7 @@ class Settings:
     spans: str = "auto"
     records: str = "auto"
     ledger_dir: str | None = None
+    prices: str | None = None
     metric_attributes: frozenset[str] = frozenset()
     metric_series: int = 2000
     key_map: str | None = None
@@ -148,6 +149,12 @@ OPTIONS: Final = (
     ),
     Option("ledger_dir", _folder, "a folder", "Folder of the ledger: usage records as OTLP JSON lines on local disk."),
     Option(
+        "prices",
+        _folder,
+        "a file",
+        "Price file of your own, for the exporter `otlp_priced`; without it, list prices alone.",
+    ),
+    Option(
         "metric_attributes",
         _names("subscriber", "credential"),
         "subscriber, credential (comma-separated)",
@@ -245,6 +252,14 @@ def load(
             )
             problems.append(InvalidOption(f"{name} has {shown}, allowed: {option.allowed}. The default is used."))
     return Settings(**values), problems
+
+
+def otlp_logs_protocol(environ: Mapping[str, str] | None = None) -> str:
+    """The protocol that OpenTelemetry's own variables choose for logs."""
+    environ = os.environ if environ is None else environ
+    return (
+        environ.get("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "grpc"
+    ).strip()
 
 
 def resource_from_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
