@@ -32,6 +32,9 @@ usage_rows = st.builds(
     cached_tokens=small,
     output_tokens=small,
     reasoning_tokens=small,
+    facts=st.lists(st.tuples(st.sampled_from("fg"), st.sampled_from("vw")), max_size=2, unique_by=lambda f: f[0]).map(
+        lambda facts: tuple(sorted(facts))
+    ),
 )
 
 

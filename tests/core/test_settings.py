@@ -18,6 +18,7 @@ ROWS = [
     ("spans", "auto", "never", "never", "always", "always"),
     ("records", "auto", "both", "both", "none", "none"),
     ("ledger_dir", None, "/var/ledger", "/var/ledger", Path("/other"), "/other"),
+    ("prices", None, "/etc/prices.toml", "/etc/prices.toml", Path("/other.toml"), "/other.toml"),
     (
         "metric_attributes",
         frozenset(),

@@ -226,9 +226,9 @@ def test_the_report_command():
     parser = argparse.ArgumentParser()
     report.add_parser(parser.add_subparsers())
     (usage_line,) = (body for language, body in FENCE.findall(section("Report")) if language == "sh")
-    flags = set(re.findall(r"--[a-z]+", usage_line))
+    flags = set(re.findall(r"--[a-z-]+", usage_line))
     reported = parser.parse_args(["report", "x"])
-    assert flags == {f"--{name}" for name in vars(reported) if name != "paths"}
+    assert flags == {f"--{name.replace('_', '-')}" for name in vars(reported) if name != "paths"}
     assert f"--by {reported.by}" in usage_line
     assert "|".join(report.WRITERS) in usage_line
     named = section("Report").split("`--by` takes ")[1].split(" in any order")[0]

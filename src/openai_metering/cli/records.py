@@ -59,6 +59,8 @@ class UsageRow:
     output_tokens: int | None
     reasoning_tokens: int | None
     """Part of the output tokens."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """What decides about its price, where that is asked for: attributes as text, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,12 @@ class Line:
     """What could not be read, in words that quote nothing of the line."""
 
 
-def read(files: Iterable[Path]) -> Iterator[Line]:
+def read(files: Iterable[Path], facts: frozenset[str] = frozenset()) -> Iterator[Line]:
     """Read files line by line; no more than one line is in memory.
 
     Args:
         files: the files, read in this order.
+        facts: names of further attributes that are kept.
 
     Yields:
         Every line, also those that hold no usage record.
@@ -97,7 +100,7 @@ def read(files: Iterable[Path]) -> Iterator[Line]:
                             size += len(rest)
                         yield Line(file, number, size + len(rest), (), "longer than any line of usage records")
                         continue
-                    rows, problem = parse(line)
+                    rows, problem = parse(line, facts)
                     yield Line(file, number, size, rows, problem)
         except OSError as error:
             reason = error.strerror or type(error).__name__
@@ -106,13 +109,14 @@ def read(files: Iterable[Path]) -> Iterator[Line]:
             ) from error
 
 
-def parse(line: bytes) -> tuple[tuple[UsageRow, ...], str | None]:
+def parse(line: bytes, facts: frozenset[str] = frozenset()) -> tuple[tuple[UsageRow, ...], str | None]:
     """Read the usage records of one line.
 
     A line that was torn by the end of a process, with a whole one written behind it, still gives the whole one.
 
     Args:
         line: the line's bytes, with or without the line end.
+        facts: names of further attributes that are kept.
 
     Returns:
         The usage records that could be read, and what could not be, if anything.
@@ -123,7 +127,7 @@ def parse(line: bytes) -> tuple[tuple[UsageRow, ...], str | None]:
         document = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):
         start = line.rfind(_RECORDS_START)
-        rows = parse(line[start:])[0] if start > 0 else ()
+        rows = parse(line[start:], facts)[0] if start > 0 else ()
         return rows, "torn, or not JSON"
     if not isinstance(document, dict):
         return (), "not a JSON object"
@@ -135,7 +139,7 @@ def parse(line: bytes) -> tuple[tuple[UsageRow, ...], str | None]:
         for record in _log_records(document):
             if record.get("eventName") != names.USAGE_EVENT:
                 continue
-            row, wrong = _row(record)
+            row, wrong = _row(record, facts)
             problem = problem or wrong
             if row is not None:
                 rows_read.append(row)
@@ -192,7 +196,7 @@ class _Fields:
             return None
 
 
-def _row(record: Mapping[str, Any]) -> tuple[UsageRow | None, str | None]:
+def _row(record: Mapping[str, Any], facts: frozenset[str]) -> tuple[UsageRow | None, str | None]:
     """Read one usage record; with a field of a wrong type the call is kept, as long as it can be counted once."""
     try:
         fields = _Fields(record)
@@ -238,6 +242,7 @@ def _row(record: Mapping[str, Any]) -> tuple[UsageRow | None, str | None]:
         cached_tokens=counts[1],
         output_tokens=counts[2],
         reasoning_tokens=counts[3],
+        facts=_facts(fields.values, facts) if facts else (),
     )
     return row, f"{fields.wrong[0]} has a wrong type" if fields.wrong else None
 
@@ -260,6 +265,18 @@ def _tags(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
             if tag is not None:
                 tags.append((sys.intern(name[len(names.TAG_PREFIX) :]), tag))
     return tuple(sorted(tags))
+
+
+def _facts(values: Mapping[str, Any], wanted: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    found = []
+    for name in values.keys() & wanted:
+        try:
+            text = _text(values[name])
+        except _WrongType:
+            continue
+        if text is not None:
+            found.append((sys.intern(name), text))
+    return tuple(sorted(found))
 
 
 def _attribution_status(*levels: str | None) -> AttributionStatus:

@@ -107,7 +107,7 @@ _RATES: Final[Mapping[str, tuple[str, ...]]] = {
 
 ONE: Final = Decimal(1)
 
-_EXACT: Final = Context(prec=200)
+_EXACT: Final = Context(prec=60)
 _PLACES: Final = Decimal(1).scaleb(-18)
 
 
@@ -181,6 +181,14 @@ def decimal_text(value: Decimal) -> str:
     """Write a value without exponent and without zeros that say nothing: ``0.00125``."""
     text = format(value, "f")
     return text.rstrip("0").rstrip(".") or "0" if "." in text else text
+
+
+def at_places(value: Decimal, places: int) -> str:
+    """Write a value for people, with so many places; what is not zero does not look like it."""
+    smallest = Decimal(1).scaleb(-places)
+    if value and value < smallest:
+        return f"<{smallest:f}"
+    return f"{value.quantize(smallest, ROUND_HALF_EVEN, _EXACT):,f}"
 
 
 def price_of(used: Used, rates: Mapping[str, Rate], *, steps: bool = True) -> tuple[Decimal, tuple[str, ...]]:

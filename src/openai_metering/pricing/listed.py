@@ -49,6 +49,7 @@ class PriceList:
         self._snapshot = data_snapshot
         self.version = f"genai-prices {genai_prices.__version__}"
         self._find = functools.lru_cache(maxsize=4096)(self._look_up)
+        self._rates = functools.lru_cache(maxsize=4096)(self._read)
 
     def find(
         self, provider: str | None, host: str | None, model: str, tier: tuple[str, str] | None, when: datetime
@@ -65,7 +66,16 @@ class PriceList:
         found = self._find(provider, host, model)
         if isinstance(found, str):
             return Listed(None, found)
-        source, info = found
+        changes_daily = not any(hasattr(part.constraint, "start_time") for part in _parts(found[1]))
+        # Prices start on a day in UTC; a few providers' also change with the hour.
+        return self._rates(
+            provider, host, model, tier, when.replace(hour=12, minute=0, second=0) if changes_daily else when
+        )
+
+    def _read(
+        self, provider: str | None, host: str | None, model: str, tier: tuple[str, str] | None, when: datetime
+    ) -> Listed:
+        source, info = self._find(provider, host, model)
         own = any(info is one for one in source.models)
         if tier is not None and not (own and _is_active(info, tier, when)):
             return Listed(None, "tier_not_listed")
@@ -86,6 +96,10 @@ class PriceList:
             return snapshot.find_provider_model(model, source, None, None)
         except LookupError:
             return "model_not_listed"
+
+
+def _parts(info: Any) -> list[Any]:
+    return [*(info.prices if isinstance(info.prices, list) else ()), *(info.price_variants or ())]
 
 
 def _is_active(info: Any, tier: tuple[str, str], when: datetime) -> bool:

@@ -112,6 +112,8 @@ class _Side:
 def number_of(facts: Mapping[str, Any], name: str) -> Decimal | None:
     """Return a number of a record, which may be written as text; ``None`` where it is none."""
     value = facts.get(name)
+    if type(value) is int:
+        return Decimal(value) if value >= 0 else None
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -149,7 +151,8 @@ def used_in(facts: Mapping[str, Any]) -> tuple[Used, ...]:
             quantities[unit] = number
             counted = True
     found = [Used(MODEL, _some(quantities), total or 0, guessed)] if counted else []
-    return (*found, *(used for used in (_svg(facts), _image_tool(facts)) if used.quantities))
+    beside = [read(facts) for name, read in _BESIDE if name in facts]
+    return (*found, *(used for used in beside if used.quantities))
 
 
 def _seconds(facts: Mapping[str, Any]) -> str:
@@ -236,3 +239,7 @@ def _image_tool(facts: Mapping[str, Any]) -> Used:
     # Of an image model the output that is not said to be text is the image.
     side.put("image_output", output)
     return Used(IMAGE_TOOL, _some({u: Decimal(n) for u, n in side.quantities.items()}), total, side.guessed)
+
+
+# The output is always reported where such tokens are, so that most records need not be looked at twice.
+_BESIDE: Final = ((c.SVG_OUTPUT_TOKENS, _svg), (c.IMAGE_GEN_OUTPUT_TOKENS, _image_tool))
