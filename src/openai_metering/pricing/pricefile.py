@@ -262,7 +262,8 @@ class _Reader:
         line = self._lines.get(place) or self._lines.get((table, number, ""))
         where = "" if line is None else f", line {line}"
         entry = f"[[{table}]] {number}" if table in _ENTRIES else f"[{table}]" if table else ""
-        raise PriceFileError(f"{self._name}{where}: {' '.join(filter(None, (entry, key)))} {problem}.")
+        end = "" if problem.endswith("?") else "."
+        raise PriceFileError(f"{self._name}{where}: {' '.join(filter(None, (entry, key)))} {problem}{end}")
 
 
 def _suggestion(name: str, known: tuple[str, ...]) -> str:
