@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from decimal import Decimal
+from pathlib import Path
 
 import openai
 import pytest
@@ -15,8 +20,12 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from openai_metering import OpenAIInstrumentor, errors
+from openai_metering.cli.costs import KEPT
+from openai_metering.cli.records import read
 from openai_metering.exporter import PricingExporter
+from openai_metering.local.receiver import OtlpReceiver
 from openai_metering.signals import conventions as c
+from waiting import wait_for
 
 PRICES = """\
 version = "test"
@@ -73,13 +82,13 @@ def test_real_calls_are_priced_in_the_exporting_thread(provider, prices):
     """A metered call arrives with its cost and its price; the thread that called never priced it."""
     kept = Kept()
     logs = LoggerProvider()
-    logs.add_log_record_processor(BatchLogRecordProcessor(PricingExporter(kept, prices)))
+    logs.add_log_record_processor(BatchLogRecordProcessor(PricingExporter(kept, prices), schedule_delay_millis=50))
     instrumentor = OpenAIInstrumentor()
     instrumentor.instrument(logger_provider=logs)
     try:
         client = openai.OpenAI(base_url=provider.base_url)
         answer = client.responses.create(model="gpt-4o", input="Hello", usage_metadata={"organization_id": "A"})
-        assert logs.force_flush()
+        wait_for(lambda: kept.attributes, "the record")
     finally:
         instrumentor.uninstrument()
     usage = answer.usage
@@ -158,3 +167,27 @@ def test_the_metric(prices):
         c.COST_CURRENCY: "USD",
         c.COST_STATUS: "priced",
     }
+
+
+def test_under_the_launcher(provider, prices, tmp_path):
+    """`OTEL_LOGS_EXPORTER=otlp_priced` is all that an application under OpenTelemetry's launcher needs."""
+    app = tmp_path / "app.py"
+    app.write_text("import openai\nclient = openai.OpenAI()\nclient.responses.create(model='gpt-4o', input='Hello')\n")
+    with OtlpReceiver(tmp_path / "received") as receiver:
+        environ = {
+            **os.environ,
+            "OPENAI_BASE_URL": provider.base_url,
+            "OPENAI_METERING_PRICES": prices,
+            "OTEL_LOGS_EXPORTER": "otlp_priced",
+            "OTEL_TRACES_EXPORTER": "none",
+            "OTEL_METRICS_EXPORTER": "none",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+        }
+        launcher = Path(sys.executable).with_name("opentelemetry-instrument")
+        subprocess.run([launcher, sys.executable, app], env=environ, check=True, timeout=120)
+    (line,) = read([tmp_path / "received" / "records.jsonl"], KEPT)
+    (row,) = line.rows
+    found = dict(row.facts)
+    assert (found[c.COST_STATUS], found[c.COST_SOURCE], found[c.COST_TABLE_VERSION]) == ("priced", "file", "test")
+    assert Decimal(found[c.PRICE_AMOUNT]) == 2 * Decimal(found[c.COST_AMOUNT]) > 0

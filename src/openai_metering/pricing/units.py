@@ -222,7 +222,8 @@ def _svg(facts: Mapping[str, Any]) -> Used:
 def _image_tool(facts: Mapping[str, Any]) -> Used:
     side = _Side()
     total = rest = _count(facts, c.IMAGE_GEN_INPUT_TOKENS)
-    cached = _count(facts, c.IMAGE_GEN_CACHED_TOKENS)
+    reads = _count(facts, c.IMAGE_GEN_CACHED_TEXT_TOKENS) + _count(facts, c.IMAGE_GEN_CACHED_IMAGE_TOKENS)
+    cached = max(_count(facts, c.IMAGE_GEN_CACHED_TOKENS), reads)
     output = _count(facts, c.IMAGE_GEN_OUTPUT_TOKENS)
     for modality, of_input, of_cached, of_output in (
         ("text", c.IMAGE_GEN_TEXT_INPUT_TOKENS, c.IMAGE_GEN_CACHED_TEXT_TOKENS, c.IMAGE_GEN_TEXT_OUTPUT_TOKENS),
