@@ -46,11 +46,7 @@ class PricingExporter(Base):
 
     def export(self, batch: Sequence[Any]) -> Any:
         """Price the usage records of a batch, and export it."""
-        try:
-            batch = [self._priced(item) for item in batch]
-        except Exception as error:  # a record without its price is better than none
-            errors.swallow("pricing", error)
-        return self._exporter.export(batch)
+        return self._exporter.export([self._priced(item) for item in batch])
 
     def shutdown(self) -> None:
         """Shut the other exporter down."""
@@ -62,6 +58,13 @@ class PricingExporter(Base):
         return True if flush is None else bool(flush(timeout_millis))
 
     def _priced(self, item: Any) -> Any:
+        try:
+            return self._with_price(item)
+        except Exception as error:  # a record without its price is better than none
+            errors.swallow("pricing", error)
+            return item
+
+    def _with_price(self, item: Any) -> Any:
         record = item.log_record
         if record.event_name != c.USAGE_EVENT:
             return item

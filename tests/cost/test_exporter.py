@@ -191,3 +191,17 @@ def test_under_the_launcher(provider, prices, tmp_path):
     found = dict(row.facts)
     assert (found[c.COST_STATUS], found[c.COST_SOURCE], found[c.COST_TABLE_VERSION]) == ("priced", "file", "test")
     assert Decimal(found[c.PRICE_AMOUNT]) == 2 * Decimal(found[c.COST_AMOUNT]) > 0
+
+
+def test_an_error_of_our_own_costs_the_price_alone(prices):
+    """A record that cannot even be read is sent as it is; it is counted, and the others are priced."""
+
+    class Broken:
+        log_record = None
+
+    received = []
+    exporter = PricingExporter(Kept(), prices)
+    exporter._exporter.export = received.extend
+    exporter.export([broken := Broken()])
+    assert received == [broken]
+    assert errors.counts["pricing"] == 1

@@ -25,6 +25,7 @@ ANY: Final = "*"
 _MATCHED: Final = ("organization", "model", "provider", "operation", "size", "quality")
 _TABLES: Final = ("deployments", "hosts", "tools", "exchange")
 _ENTRIES: Final = ("cost", "price")
+_DIGITS: Final = 12
 _TOOLS: Final = ("image_generation",)
 _FIELDS: Final = (*_MATCHED, "tier", "window", "from", "until", "factor", *PER)
 _TOP: Final = ("version", "currency", *_TABLES, *_ENTRIES)
@@ -231,7 +232,7 @@ class _Reader:
                 number = Decimal(value)
             except InvalidOperation:
                 number = None
-        if number is None or not number.is_finite() or number < 0:
+        if number is None or not number.is_finite() or number < 0 or number.adjusted() > _DIGITS:
             self._fail(place, f"is {str(value)[:40]!r}; write a decimal number from 0, e.g. 2.50")
         return number
 

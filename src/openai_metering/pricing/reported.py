@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from openai_metering.pricing.amounts import PRICED, Amount
+from openai_metering.pricing.amounts import PRICED, Amount, times
 from openai_metering.signals import conventions as c
 
 if TYPE_CHECKING:
@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
 PROVIDER: Final = "provider"
 
-# End of the host, where its usage object has the cost, and how many make a US dollar (a credit of OpenRouter is one).
+_DIGITS: Final = 19
+"""An amount that has more is none; a text of seven characters can stand for a million digits."""
+
+# End of the host, where its usage object has the cost, and what one is in US dollars (a credit of OpenRouter is one).
 _ROWS: Final = (
     ("openrouter.ai", ("cost",), Decimal(1)),
     ("deepinfra.com", ("estimated_cost",), Decimal(1)),
     ("perplexity.ai", ("cost", "total_cost"), Decimal(1)),
-    ("x.ai", ("cost_in_usd_ticks",), Decimal(10**10)),
+    ("x.ai", ("cost_in_usd_ticks",), Decimal("1e-10")),
 )
 
 
@@ -38,7 +41,7 @@ def reported(facts: Mapping[str, Any], host: str | None) -> Amount | None:
         return None
     try:
         usage = json.loads(raw, parse_float=Decimal, parse_int=Decimal)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     value = _at(usage, row[1])
     if value is None:
@@ -48,10 +51,11 @@ def reported(facts: Mapping[str, Any], host: str | None) -> Amount | None:
         if upstream is None:
             return None
         value += upstream
-    return Amount(PRICED, value / row[2], "USD", PROVIDER)
+    return Amount(PRICED, times(value, row[2]), "USD", PROVIDER)
 
 
 def _at(usage: Any, path: tuple[str, ...]) -> Decimal | None:
     for name in path:
         usage = usage.get(name) if isinstance(usage, dict) else None
-    return usage if isinstance(usage, Decimal) and usage.is_finite() and usage >= 0 else None
+    known = isinstance(usage, Decimal) and usage.is_finite() and usage >= 0 and usage.adjusted() < _DIGITS
+    return usage if known else None

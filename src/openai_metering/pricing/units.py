@@ -63,6 +63,10 @@ NAMES: Final = frozenset(
 """The attributes that are counted here."""
 
 
+_DIGITS: Final = 19
+"""Of 2^63: a number that has more is none that was used."""
+
+
 class InvalidSplit(ValueError):  # noqa: N818 - says what was found
     """The parts of a total are more than the total."""
 
@@ -120,7 +124,7 @@ def number_of(facts: Mapping[str, Any], name: str) -> Decimal | None:
         number = Decimal(repr(value) if isinstance(value, float) else str(value))
     except InvalidOperation:
         return None
-    return number if number.is_finite() and number >= 0 else None
+    return number if number.is_finite() and number >= 0 and number.adjusted() < _DIGITS else None
 
 
 def used_in(facts: Mapping[str, Any]) -> tuple[Used, ...]:
