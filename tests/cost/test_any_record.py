@@ -32,8 +32,32 @@ PRICER = Pricer(
     )
 )
 odd = st.sampled_from(
-    (-5, 2**63, 0.5, float("nan"), float("inf"), 1e300, True, None, "", "ü", "-1", "0.5", "NaN", "1e999999", "[" * 900)
-    + ('{"cost":1e999999}', '{"cost":[]}', '{"cost":0.5}', "openrouter.ai", "batch", "video", "flex", "8h", "m")
+    (
+        -5,
+        2**63,
+        0.5,
+        float("nan"),
+        float("inf"),
+        1e300,
+        True,
+        None,
+        "",
+        "ü",
+        "-1",
+        "0.5",
+        "NaN",
+        "1e999999",
+        "[" * 900,
+        '{"cost":1e999999}',
+        '{"cost":[]}',
+        '{"cost":0.5}',
+        "openrouter.ai",
+        "batch",
+        "video",
+        "flex",
+        "8h",
+        "m",
+    )
 )
 records = st.dictionaries(st.sampled_from(sorted(SHORT.values())), st.integers(0, 50) | odd, max_size=9)
 

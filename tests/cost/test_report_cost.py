@@ -13,6 +13,7 @@ import pytest
 from facts import SHORT
 
 from openai_metering.cli import main
+from openai_metering.cli.costs import Costs
 from openai_metering.signals import conventions as c
 
 sys.path.append(str(Path(__file__).parents[1] / "cli"))
@@ -165,6 +166,22 @@ def test_a_job_whose_end_another_process_saw(ledger, tmp_path, report):
     )  # fmt: skip
     (row,) = found["rows"]
     assert (row["organization"], row["price"]) == ("AcmeSoft", "0.00011")
+
+
+def test_a_record_that_is_sent_again(prices):
+    """Its cost is put onto it, once, however often that is done; what it says otherwise stays."""
+    sent = record("a")
+    before = list(sent["attributes"])
+    costs = Costs(str(prices))
+    for _ in range(2):
+        costs.add_to(sent)
+    assert sent["attributes"][: len(before)] == before
+    found = {one["key"]: one["value"]["stringValue"] for one in sent["attributes"][len(before) :]}
+    assert (found[c.COST_AMOUNT], found[c.PRICE_AMOUNT]) == ("0.00018", "0.000216")
+    keys = [one["key"] for one in sent["attributes"]]
+    assert len(keys) == len(set(keys))
+    with pytest.raises(ValueError, match="not those of OTLP"):
+        costs.add_to({"attributes": [7]})
 
 
 def test_mistakes_in_a_price_file(ledger, tmp_path, capsys):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.cli.failure import Failure
+from openai_metering.cli.records import facts_of
 from openai_metering.pricing import FACTS, Amount, Priced, PriceFileError, Pricer
 from openai_metering.pricing.amounts import unpriced
 from openai_metering.signals import conventions as c
@@ -25,7 +26,10 @@ _PRICE: Final = (
     c.PRICE_REASON,
 )
 
-KEPT: Final = FACTS | {*_COST, *_PRICE, c.COST_UNPRICED_UNITS, c.PRICE_UNPRICED_UNITS}
+WRITTEN: Final = frozenset({*_COST, *_PRICE, c.COST_UNPRICED_UNITS, c.PRICE_UNPRICED_UNITS})
+"""The attributes that pricing puts onto a record."""
+
+KEPT: Final = FACTS | WRITTEN
 """The attributes of a record that this needs."""
 
 
@@ -61,6 +65,25 @@ class Costs:
             price = self._recorded(facts, _PRICE, c.PRICE_UNPRICED_UNITS) if c.PRICE_STATUS in facts else None
             return Priced(self._recorded(facts, _COST, c.COST_UNPRICED_UNITS), price)
         return self._pricer.price(facts, row.time_unix_nano)
+
+    def add_to(self, record: dict[str, Any]) -> None:
+        """Put its cost and price onto one usage record in OTLP's JSON form, as it is sent again.
+
+        A job's record that says nobody stays as it is where only the record of its order tells for whom it was: the two
+        are joined by who reads them.
+
+        Raises:
+            ValueError: its attributes are not those of OTLP.
+        """
+        facts = facts_of(record, KEPT)
+        if self._keep and c.COST_STATUS in facts:
+            return
+        time = record.get("timeUnixNano")
+        nanoseconds = int(time) if isinstance(time, (int, str)) and str(time).isdecimal() else None
+        found = self._pricer.attributes(facts, nanoseconds or None)
+        if found:
+            others = [one for one in record["attributes"] if one["key"] not in WRITTEN]
+            record["attributes"] = [*others, *({"key": key, "value": {"stringValue": found[key]}} for key in found)]
 
     def _recorded(self, facts: Mapping[str, str], names: tuple[str, ...], units_name: str) -> Amount:
         status, amount, currency, source, version, reason = (facts.get(name) for name in names)

@@ -267,6 +267,18 @@ def _tags(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(tags))
 
 
+def facts_of(record: Mapping[str, Any], wanted: frozenset[str]) -> dict[str, str]:
+    """Return attributes of an OTLP JSON log record as text; those that are no scalars, or not wanted, are left out.
+
+    Raises:
+        ValueError: the attributes are not those of OTLP.
+    """
+    try:
+        return dict(_facts(_Fields(record).values, wanted))
+    except _WRONG_SHAPE as error:
+        raise ValueError("attributes that are not those of OTLP") from error
+
+
 def _facts(values: Mapping[str, Any], wanted: frozenset[str]) -> tuple[tuple[str, str], ...]:
     found = []
     for name in values.keys() & wanted:
