@@ -147,6 +147,15 @@ def test_deployments(price):
     assert cost(found) == ("0.002", "priced", None)
 
 
+def test_gateways(price):
+    """A host that the file names is priced as the provider that stands behind it, whose own word counts, too."""
+    gateway = {"model": "x", "input": 1, "output": 1, "provider": "gw", "host": "gw"}
+    assert cost(price('[hosts]\ngw = "openrouter"', **gateway, raw='{"cost":0.1}'))[0] == "0.1"
+    assert cost(price('[[cost]]\nprovider = "openrouter"\ninput_mtok = 1\noutput_mtok = 1', **gateway))[0] is None
+    text = '[hosts]\ngw = "openrouter"\n[[cost]]\nprovider = "openrouter"\ninput_mtok = 1\noutput_mtok = 1'
+    assert cost(price(text, **gateway))[0] == "0.000002"
+
+
 def test_images_by_size_and_quality(price):
     """What is billed by the image is priced by what the request asked for."""
     image = {"operation": "images.generate", "kind": "generate_content", "asked": "dall-e-3", "images": 2}

@@ -150,6 +150,7 @@ def test_amounts_of_another_currency(ledger, report):
     found = report(ledger(record("a", **euros), record("b", **dollars)))
     assert money(found["total"]) == ("1", None, "USD", 1)
     assert found["unpriced"] == {"currency": 1}
+    assert money(report(ledger(record("a", **euros)))["total"]) == ("7.5", None, "EUR", 0)
 
 
 def test_a_job_whose_end_another_process_saw(ledger, tmp_path, report):

@@ -12,7 +12,7 @@ from openai_metering.pricing.amounts import unpriced
 from openai_metering.signals import conventions as c
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from openai_metering.cli.records import UsageRow
 
@@ -64,7 +64,16 @@ class Costs:
         if self._keep and c.COST_STATUS in facts:
             price = self._recorded(facts, _PRICE, c.PRICE_UNPRICED_UNITS) if c.PRICE_STATUS in facts else None
             return Priced(self._recorded(facts, _COST, c.COST_UNPRICED_UNITS), price)
-        return self._pricer.price(facts, row.time_unix_nano)
+        priced = self._pricer.price(facts, row.time_unix_nano)
+        other = priced is not None and priced.cost.value is not None and priced.cost.currency != self.currency
+        return Priced(unpriced("currency"), None) if other else priced
+
+    def settle(self, rows: Iterable[UsageRow]) -> None:
+        """Take the currency of the amounts that came along, where they have one and no price file says another."""
+        if self._keep:
+            found = {value for row in rows for name, value in row.facts if name == c.COST_CURRENCY}
+            if len(found) == 1:
+                (self.currency,) = found
 
     def add_to(self, record: dict[str, Any]) -> None:
         """Put its cost and price onto one usage record in OTLP's JSON form, as it is sent again.

@@ -130,6 +130,8 @@ def make(files: Sequence[Path], columns: Sequence[Column], costs: Costs | None =
             f"name {USAGE_EVENT}. Check that the application ran with OPENAI_METERING_LEDGER_DIR, "
             "or that the Collector's file exporter receives its logs."
         )
+    if costs is not None:
+        costs.settle(calls.rows())
     report = group(
         calls.rows(),
         columns,

@@ -41,6 +41,8 @@ FACTS: Final = NAMES | {
 }
 """The attributes of a usage record that decide about its price."""
 
+# Those who tell what a call cost, by the names that a price file gives them where a gateway stands before them.
+_HOSTS: Final = {"openrouter": "openrouter.ai", "x-ai": "api.x.ai", "perplexity": "api.perplexity.ai"}
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 _LAST: Final = 2**63 - 1
 _STANDARD_TIERS: Final = frozenset({"default", "auto", "standard"})
@@ -135,10 +137,7 @@ class _Pricing:
 
     def cost(self) -> Amount:
         """What the provider asks of us."""
-        host = self.host or {"openrouter": "openrouter.ai", "x-ai": "api.x.ai", "perplexity": "perplexity.ai"}.get(
-            self.provider or ""
-        )
-        told = reported(self._facts, host)
+        told = reported(self._facts, self.host or _HOSTS.get(self.provider or ""))
         if told is not None:
             return self._exchanged(told)
         entry = next((e for e in self._file.cost if e.matches(self._call(self.model))), None) if self._file else None
@@ -172,7 +171,7 @@ class _Pricing:
             self._doubts.append("tier_asked")
         parts = [self._part(used, table) for used in found]
         sources = {part.source: part.table_version for part in parts if part.value is not None}
-        missing = [part for part in parts if part.reason in a.REASONS and part.units]
+        missing = [part for part in parts if part.units]
         units = tuple(sorted(unit for part in missing for unit in part.units))
         if not sources:
             return unpriced(parts[0].reason or "no_rate", units)
