@@ -24,6 +24,7 @@ from openai_metering.cli.costs import KEPT
 from openai_metering.cli.records import read
 from openai_metering.exporter import PricingExporter
 from openai_metering.local.receiver import OtlpReceiver
+from openai_metering.pricing import Pricer
 from openai_metering.signals import conventions as c
 from waiting import wait_for
 
@@ -201,8 +202,22 @@ def test_under_the_launcher(provider, prices, tmp_path):
     assert Decimal(found[c.PRICE_AMOUNT]) == 2 * Decimal(found[c.COST_AMOUNT]) > 0
 
 
-def test_an_error_of_our_own_costs_the_price_alone(prices):
-    """A record that cannot even be read is sent as it is; it is counted, and the others are priced."""
+@pytest.mark.parametrize("name", ["price", "attributes"])
+def test_a_fault_in_pricing_costs_the_price_alone(prices, monkeypatch, name):
+    """Wherever pricing breaks, the record goes out without a price, and the fault is counted."""
+
+    def broken(*_, **__):
+        raise RecursionError
+
+    monkeypatch.setattr(Pricer, name, broken)
+    kept = Kept()
+    emit(PricingExporter(kept, prices), facts(model="m", input=1, output=1))
+    assert kept.attributes == [facts(model="m", input=1, output=1)]
+    assert errors.counts["pricing"] == 1
+
+
+def test_an_item_that_is_no_record_is_sent(prices):
+    """What cannot even be read is sent as it is, and counted."""
 
     class Broken:
         log_record = None
