@@ -54,9 +54,14 @@ def usage_records(place: Path) -> list[dict[str, Any]]:
     return [found["attributes"] for found in _objects(place, "eventName") if found["eventName"] == c.USAGE_EVENT]
 
 
+def all_spans(place: Path) -> list[dict[str, Any]]:
+    """Every span in a file of OTLP JSON lines, or in a folder of them."""
+    return list(_objects(place, "kind"))
+
+
 def spans(place: Path) -> list[dict[str, Any]]:
-    """Every span of ours in a file of OTLP JSON lines, or in a folder of them; others may be instrumented, too."""
-    return [span for span in _objects(place, "kind") if c.OPERATION in span["attributes"]]
+    """Every span of ours: other packages may be instrumented, too."""
+    return [span for span in all_spans(place) if c.OPERATION in span.get("attributes", ())]
 
 
 def metrics(place: Path) -> list[dict[str, Any]]:

@@ -54,6 +54,7 @@ MEASURES: Final = (
     (c.CHARACTERS, "character", "Text to be spoken, as the request has it."),
     (c.WEB_SEARCHES, "search", "Searches of the web within a response that are billed."),
     (c.SEARCHES, "search", "Queries to a vector store, as the request has them."),
+    (c.CODE_INTERPRETER_SESSIONS, "session", "Containers of the code interpreter that a response shows; derived."),
     (c.CONTAINERS, "container", "Containers that were created."),
     (c.INVOCATIONS, "call", "Calls of models within an evaluation."),
     (c.BATCH_REQUESTS, "request", "Requests of a batch that were completed."),

@@ -34,6 +34,7 @@ SECONDS: Final = "openai_metering.usage.seconds"
 CHARACTERS: Final = "openai_metering.usage.characters"
 SEARCHES: Final = "openai_metering.usage.searches"
 CONTAINERS: Final = "openai_metering.usage.containers"
+CODE_INTERPRETER_SESSIONS: Final = "openai_metering.usage.code_interpreter_sessions"
 BATCH_REQUESTS: Final = "openai_metering.usage.batch_requests"
 TRAINED_TOKENS: Final = "openai_metering.usage.trained_tokens"
 GRADER_TOKENS: Final = "openai_metering.usage.grader_tokens"
@@ -117,9 +118,16 @@ def read_response_usage(answer: Answer, body: Any) -> None:
     read_beside(answer, part(body, "tool_usage"), TOOL_USAGE)
     output = part(body, "output")
     if isinstance(output, (list, tuple)):
+        sessions = set()
         for item in output:
-            if part(item, "type") == "image_generation_call":
+            kind = part(item, "type")
+            if kind == "image_generation_call":
                 _read_svg(answer, item)
+            elif kind == "code_interpreter_call":
+                sessions.add(text(part(item, "container_id")))
+        if sessions and answer.counts is not None:
+            # A session is billed for each container; whether it was begun by an earlier response is not said.
+            add_counts(answer, {CODE_INTERPRETER_SESSIONS: len(sessions)})
 
 
 RESPONSE_END: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})

@@ -39,6 +39,7 @@ class Settings:
     ledger_rotate_seconds: float = 3600
     ledger_max_bytes: int | None = None
     ledger_started_after: float = 5
+    prices: str | None = None
     metric_attributes: frozenset[str] = frozenset()
     metric_series: int = 2000
     key_map: str | None = None
@@ -188,6 +189,12 @@ OPTIONS: Final = (
         "Seconds after which a call under way leaves a `started` line, so that a killed process does not hide it.",
     ),
     Option(
+        "prices",
+        _folder,
+        "a file",
+        "Price file of your own, for the exporter `otlp_priced`; without it, list prices alone.",
+    ),
+    Option(
         "metric_attributes",
         _names("subscriber", "credential"),
         "subscriber, credential (comma-separated)",
@@ -285,6 +292,14 @@ def load(
             )
             problems.append(InvalidOption(f"{name} has {shown}, allowed: {option.allowed}. The default is used."))
     return Settings(**values), problems
+
+
+def otlp_logs_protocol(environ: Mapping[str, str] | None = None) -> str:
+    """The protocol that OpenTelemetry's own variables choose for logs."""
+    environ = os.environ if environ is None else environ
+    return (
+        environ.get("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "grpc"
+    ).strip()
 
 
 def resource_from_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:

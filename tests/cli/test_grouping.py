@@ -32,6 +32,7 @@ usage_rows = st.builds(
     cached_tokens=small,
     output_tokens=small,
     reasoning_tokens=small,
+    facts=st.sampled_from([(), (("f", "v"),), (("f", "w"), ("g", "v"))]),
 )
 
 

@@ -36,7 +36,7 @@ def ledger(tmp_path):
 @pytest.fixture
 def report(capsys):
     def run(*args):
-        status = main(["report", *map(str, args), "--format", "json"])
+        status = main(["report", *map(str, args), "--format", "json", "--no-cost"])
         captured = capsys.readouterr()
         assert status == 0, captured.err
         return json.loads(captured.out)
@@ -302,7 +302,7 @@ def test_other_signals_are_passed_over(ledger, report):
 def test_unreadable_lines_are_counted_and_named(ledger, capsys):
     """Bad lines do not end the report; the first are named by file and line, the rest by number."""
     folder = ledger(line(record()), *["{torn"] * 9)
-    assert main(["report", str(folder), "--format", "json"]) == 0
+    assert main(["report", str(folder), "--format", "json", "--no-cost"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["bad_lines"] == 9
     assert f"{folder / 'a.jsonl'}:2: torn, or not JSON" in captured.err
@@ -350,7 +350,7 @@ def test_nothing_to_read_says_what_to_do(tmp_path, ledger, failing):
 def test_csv(ledger, capsys):
     """CSV has the kind first, whole cells in every line, nothing where nothing is known, and no totals."""
     folder = ledger(line(record("a"), record("b", model="x,y"), record("c", usage="unknown", reason="cut")))
-    assert main(["report", str(folder), "--by", "organization,model", "--format", "csv"]) == 0
+    assert main(["report", str(folder), "--by", "organization,model", "--format", "csv", "--no-cost"]) == 0
     assert list(csv.reader(io.StringIO(capsys.readouterr().out))) == [
         [
             "kind",
@@ -397,7 +397,7 @@ def every_kind(ledger):
 
 def test_table(every_kind, capsys):
     """The piped table has no colours, blanks what repeats, and ends with what its numbers leave out."""
-    assert main(["report", str(every_kind), "--by", "organization,model"]) == 0
+    assert main(["report", str(every_kind), "--by", "organization,model", "--no-cost"]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out
     shown = [item for item in out.splitlines() if item and "─" not in item]

@@ -36,6 +36,14 @@ def test_cache_writes_are_told_by_lifetime():
     }
 
 
+def test_sessions_of_the_code_interpreter_are_derived():
+    """No field tells them: each container that the output shows is one; without usage nothing is counted."""
+    calls = [{"type": "code_interpreter_call", "container_id": name} for name in ("a", "b", "a")]
+    sessions = {OWN + "code_interpreter_sessions": 2}
+    assert read(r.read_response, {"usage": USAGE, "output": calls}).counts == COUNTS | sessions
+    assert read(r.read_response, {"usage": None, "output": calls}).counts is None
+
+
 def test_cached_tokens_are_told_by_modality():
     """Sound from the cache is not priced as text from the cache."""
     details = {"cached_tokens": 6, "cached_tokens_details": {"text_tokens": 1, "image_tokens": 2, "audio_tokens": 3}}

@@ -23,6 +23,7 @@ ROWS = [
     ("ledger_rotate_seconds", 3600, "0.5", 0.5, 60, 60),
     ("ledger_max_bytes", None, "1000000", 1_000_000, 5, 5),
     ("ledger_started_after", 5, "1.5", 1.5, 60, 60),
+    ("prices", None, "/etc/prices.toml", "/etc/prices.toml", Path("/other.toml"), "/other.toml"),
     (
         "metric_attributes",
         frozenset(),

@@ -19,6 +19,7 @@ import openai_metering
 from openai_metering import finished, usage
 from openai_metering.attribution import EMPTY, SOURCES, Attribution, resolve
 from openai_metering.cli import columns, main, report
+from openai_metering.pricing import PriceFile, amounts, pricefile
 from openai_metering.settings import OPTIONS, Settings
 from openai_metering.signals import conventions as c
 
@@ -226,9 +227,9 @@ def test_the_report_command():
     parser = argparse.ArgumentParser()
     report.add_parser(parser.add_subparsers())
     (usage_line,) = (body for language, body in FENCE.findall(section("Report")) if language == "sh")
-    flags = set(re.findall(r"--[a-z]+", usage_line))
+    flags = set(re.findall(r"--[a-z-]+", usage_line))
     reported = parser.parse_args(["report", "x"])
-    assert flags == {f"--{name}" for name in vars(reported) if name != "paths"}
+    assert flags == {f"--{name.replace('_', '-')}" for name in vars(reported) if name != "paths"}
     assert f"--by {reported.by}" in usage_line
     assert "|".join(report.WRITERS) in usage_line
     named = section("Report").split("`--by` takes ")[1].split(" in any order")[0]
@@ -244,7 +245,7 @@ def test_every_command_line_is_understood(capsys):
         ):
             words = shlex.split(re.sub(r"[\[\]]|\|csv\|json|\|json|\.\.\.", "", line), comments=True)
             assert main([*words, "--help"]) == 0, line
-            known = set(re.findall(r"--[a-z]+", capsys.readouterr().out))
+            known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
             assert {word for word in words if word.startswith("--")} <= known, line
 
 
@@ -345,3 +346,24 @@ def test_order():
     assert headings[:2] == wanted[:2]
     assert len(re.findall(r"^make \w+", section("Two commands"), flags=re.MULTILINE)) == 2
     assert re.findall(r"^\*\*(\d)\. ", section("Three ways to use it"), flags=re.MULTILINE) == ["1", "2", "3"]
+
+
+# -- Cost ------------------------------------------------------------------------------------------------------------
+COST = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
+
+
+def test_reasons_of_cost():
+    """The page names every reason in its own words, and every status."""
+    statuses, reasons = tables(COST)[1:3]
+    assert {names_in(row[0])[0]: row[2] for row in reasons} == amounts.REASONS
+    assert [names_in(row[0])[0] for row in statuses] == list(amounts.STATUSES)
+
+
+def test_the_price_file():
+    """The page's price file is read, and its tables name every field and every rate."""
+    (example,) = (body for language, body in FENCE.findall(COST) if language == "toml")
+    found = PriceFile.parse(example, "prices.toml")
+    assert (len(found.cost), len(found.price)) == (3, 2)
+    fields, rates = tables(COST)[3:5]
+    named = {name for row in (*fields, *rates) for name in names_in(row[0])}
+    assert named == set(pricefile._FIELDS) - {"factor"}

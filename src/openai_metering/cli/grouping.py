@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from openai_metering.cli.columns import ORGANIZATION, sort_key
+from openai_metering.pricing.amounts import ESTIMATED, PARTIAL, UNPRICED, total as sum_of, unpriced
+from openai_metering.pricing.pricer import Priced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from decimal import Decimal
 
     from openai_metering.cli.columns import Column
     from openai_metering.cli.records import UsageRow
@@ -40,6 +43,31 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Money:
+    """Sums of amounts, exact; absent where no call has one."""
+
+    cost: Decimal | None = None
+    price: Decimal | None = None
+    unpriced: int = 0
+    """Calls whose cost, or price where there are prices, is not known or not known whole."""
+    estimated: int = 0
+    """Calls with an amount that is estimated."""
+
+    def __add__(self, other: Money) -> Money:
+        return Money(
+            _sum(self.cost, other.cost),
+            _sum(self.price, other.price),
+            self.unpriced + other.unpriced,
+            self.estimated + other.estimated,
+        )
+
+
+def _sum(one: Decimal | None, other: Decimal | None) -> Decimal | None:
+    known = [value for value in (one, other) if value is not None]
+    return sum_of(known) if known else None
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One row of a report."""
 
@@ -51,6 +79,8 @@ class Row:
     """Absent when nobody knows."""
     reasons: Mapping[str, int] = field(default_factory=dict)
     """Why usage is unknown, and how often."""
+    money: Money = field(default_factory=Money)
+    """Empty where no cost was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +89,7 @@ class Sum:
 
     calls: int
     tokens: Tokens
+    money: Money = field(default_factory=Money)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +106,10 @@ class Report:
     """Calls with known usage and no tokens at all: seconds, characters, images."""
     duplicates: int
     bad_lines: int
+    currency: str | None = None
+    """Of all amounts; absent where no cost was asked for, or none could be told."""
+    unpriced: Mapping[str, int] = field(default_factory=dict)
+    """Why calls are unpriced, and how often: ``model_not_listed``, ``no_rate (characters)``, ..."""
 
 
 def kind_of(row: UsageRow) -> Kind:
@@ -99,7 +134,11 @@ def tokens_of(row: UsageRow) -> Tokens:
 def total_of(rows: Iterable[Row]) -> Sum:
     """Add rows up."""
     rows = tuple(rows)
-    return Sum(sum(row.calls for row in rows), sum((row.tokens for row in rows if row.tokens is not None), Tokens()))
+    return Sum(
+        sum(row.calls for row in rows),
+        sum((row.tokens for row in rows if row.tokens is not None), Tokens()),
+        sum((row.money for row in rows), Money()),
+    )
 
 
 def subtotals(report: Report) -> dict[str | None, Sum]:
@@ -121,9 +160,48 @@ class _Group:
     output: int = 0
     reasoning: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    costs: list[Decimal] = field(default_factory=list)
+    prices: list[Decimal] = field(default_factory=list)
+    unpriced: int = 0
+    estimated: int = 0
+
+    def add_money(self, priced: Priced, why: Counter[str]) -> None:
+        amounts = [amount for amount in priced if amount is not None]
+        for amount, values in zip(priced, (self.costs, self.prices), strict=True):
+            if amount is not None and amount.value is not None:
+                values.append(amount.value)
+                if len(values) > _SUMMED_AT:
+                    values[:] = [sum_of(values)]
+        self.estimated += any(amount.status == ESTIMATED for amount in amounts)
+        lacking = next((amount for amount in amounts if amount.status in (UNPRICED, PARTIAL)), None)
+        if lacking is not None:
+            self.unpriced += 1
+            units = f" ({', '.join(lacking.units)})" if lacking.reason == "no_rate" else ""
+            why[f"{lacking.reason}{units}"] += 1
+
+    @property
+    def money(self) -> Money:
+        return Money(
+            sum_of(self.costs) if self.costs else None,
+            sum_of(self.prices) if self.prices else None,
+            self.unpriced,
+            self.estimated,
+        )
 
 
-def group(calls: Iterable[UsageRow], columns: Sequence[Column], *, duplicates: int = 0, bad_lines: int = 0) -> Report:
+_SUMMED_AT: Final = 1000
+_UNKNOWN: Final = Priced(unpriced("usage_unknown"), None)
+
+
+def group(
+    calls: Iterable[UsageRow],
+    columns: Sequence[Column],
+    *,
+    duplicates: int = 0,
+    bad_lines: int = 0,
+    price: Callable[[UsageRow], Priced | None] | None = None,
+    currency: str | None = None,
+) -> Report:
     """Group calls.
 
     Args:
@@ -131,10 +209,13 @@ def group(calls: Iterable[UsageRow], columns: Sequence[Column], *, duplicates: i
         columns: what to group by.
         duplicates: how many records were there more than once.
         bad_lines: how many lines could not be read whole.
+        price: prices one call; ``None`` where nothing is billed.
+        currency: of what ``price`` gives.
 
     Returns:
         The report.
     """
+    why: Counter[str] = Counter()
     groups: dict[tuple[Kind, tuple[str | None, ...]], _Group] = {}
     no_group = (None,) * len(columns)
     readers = [column.read for column in columns]
@@ -155,6 +236,8 @@ def group(calls: Iterable[UsageRow], columns: Sequence[Column], *, duplicates: i
             own.output += tokens.output
             own.reasoning += tokens.reasoning
             other_units += row.input_tokens is None and row.output_tokens is None
+        if price is not None and kind != "not_billed":
+            own.add_money((price(row) if kind != "unknown" else None) or _UNKNOWN, why)
     rows = tuple(_row(kind, cells, groups[kind, cells]) for kind, cells in sorted(groups, key=_order))
     total = total_of(rows)
     return Report(
@@ -165,6 +248,8 @@ def group(calls: Iterable[UsageRow], columns: Sequence[Column], *, duplicates: i
         other_units=other_units,
         duplicates=duplicates,
         bad_lines=bad_lines,
+        currency=currency,
+        unpriced=_by_number(why),
     )
 
 
@@ -174,6 +259,9 @@ def _order(key: tuple[Kind, tuple[str | None, ...]]) -> tuple[object, ...]:
 
 
 def _row(kind: Kind, cells: tuple[str | None, ...], own: _Group) -> Row:
-    reasons = dict(sorted(own.reasons.items(), key=lambda item: (-item[1], item[0])))
     tokens = None if kind == "unknown" else Tokens(own.input, own.cached, own.output, own.reasoning)
-    return Row(kind, cells, own.calls, tokens, reasons)
+    return Row(kind, cells, own.calls, tokens, _by_number(own.reasons), own.money)
+
+
+def _by_number(reasons: Counter[str]) -> dict[str, int]:
+    return dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))

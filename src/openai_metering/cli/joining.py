@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.cli.records import ATTRIBUTION_STATUSES, STATES, USAGE_STATUSES
+from openai_metering.signals.conventions import OPERATION, OPERATION_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,7 +94,14 @@ def _joined(best: UsageRow, owner: UsageRow | None) -> UsageRow:
         tags=owner.tags,
         operation=owner.operation,
         model=best.model or owner.model,
+        facts=_joined_facts(dict(best.facts), dict(owner.facts)),
     )
+
+
+def _joined_facts(best: dict[str, str], owner: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """What the order says and the end does not, such as the completion window, decides about the price, too."""
+    operation = {name: owner[name] for name in (OPERATION, OPERATION_NAME) if name in owner}
+    return tuple(sorted((owner | best | operation).items()))
 
 
 def _rank(row: UsageRow) -> tuple[Any, ...]:
@@ -117,4 +125,5 @@ def _rank(row: UsageRow) -> tuple[Any, ...]:
         (row.time_unix_nano is not None, -(row.time_unix_nano or 0)),
         *(() if value is None else (value,) for value in optional),
         row.tags,
+        row.facts,
     )

@@ -64,6 +64,8 @@ class UsageRow:
     """Part of the output tokens."""
     started_id: str | None = None
     """The `started` record that this one replaces, where it has another id."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """What decides about its price, where that is asked for: attributes as text, sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,12 @@ class Line:
     """What could not be read, in words that quote nothing of the line."""
 
 
-def read(files: Iterable[Path]) -> Iterator[Line]:
+def read(files: Iterable[Path], facts: frozenset[str] = frozenset()) -> Iterator[Line]:
     """Read files line by line; no more than one line is in memory.
 
     Args:
         files: the files, read in this order.
+        facts: names of further attributes that are kept.
 
     Yields:
         Every line, also those that hold no usage record.
@@ -106,7 +109,7 @@ def read(files: Iterable[Path]) -> Iterator[Line]:
                             size += len(rest)
                         yield Line(file, number, size + len(rest), (), "longer than any line of usage records")
                         continue
-                    rows, problem = parse(line)
+                    rows, problem = parse(line, facts)
                     if not lives:
                         rows = tuple(_ended(row) for row in rows)
                     yield Line(file, number, size, rows, problem)
@@ -122,13 +125,14 @@ def _ended(row: UsageRow) -> UsageRow:
     return replace(row, reason="process_ended") if row.state == "started" and row.reason == "under_way" else row
 
 
-def parse(line: bytes) -> tuple[tuple[UsageRow, ...], str | None]:
+def parse(line: bytes, facts: frozenset[str] = frozenset()) -> tuple[tuple[UsageRow, ...], str | None]:
     """Read the usage records of one line.
 
     A line that was torn by the end of a process, with a whole one written behind it, still gives the whole one.
 
     Args:
         line: the line's bytes, with or without the line end.
+        facts: names of further attributes that are kept.
 
     Returns:
         The usage records that could be read, and what could not be, if anything.
@@ -139,7 +143,7 @@ def parse(line: bytes) -> tuple[tuple[UsageRow, ...], str | None]:
         document = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):
         start = line.rfind(_RECORDS_START)
-        rows = parse(line[start:])[0] if start > 0 else ()
+        rows = parse(line[start:], facts)[0] if start > 0 else ()
         return rows, TORN
     if not isinstance(document, dict):
         return (), "not a JSON object"
@@ -151,7 +155,7 @@ def parse(line: bytes) -> tuple[tuple[UsageRow, ...], str | None]:
         for record in _log_records(document):
             if record.get("eventName") != names.USAGE_EVENT:
                 continue
-            row, wrong = _row(record)
+            row, wrong = _row(record, facts)
             problem = problem or wrong
             if row is not None:
                 rows_read.append(row)
@@ -208,7 +212,7 @@ class _Fields:
             return None
 
 
-def _row(record: Mapping[str, Any]) -> tuple[UsageRow | None, str | None]:
+def _row(record: Mapping[str, Any], facts: frozenset[str]) -> tuple[UsageRow | None, str | None]:
     """Read one usage record; with a field of a wrong type the call is kept, as long as it can be counted once."""
     try:
         fields = _Fields(record)
@@ -255,6 +259,7 @@ def _row(record: Mapping[str, Any]) -> tuple[UsageRow | None, str | None]:
         output_tokens=counts[2],
         reasoning_tokens=counts[3],
         started_id=fields.text(names.RECORD_STARTED_ID),
+        facts=_facts(fields.values, facts) if facts else (),
     )
     return row, f"{fields.wrong[0]} has a wrong type" if fields.wrong else None
 
@@ -277,6 +282,30 @@ def _tags(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
             if tag is not None:
                 tags.append((sys.intern(name[len(names.TAG_PREFIX) :]), tag))
     return tuple(sorted(tags))
+
+
+def facts_of(record: Mapping[str, Any], wanted: frozenset[str]) -> dict[str, str]:
+    """Return attributes of an OTLP JSON log record as text; those that are no scalars, or not wanted, are left out.
+
+    Raises:
+        ValueError: the attributes are not those of OTLP.
+    """
+    try:
+        return dict(_facts(_Fields(record).values, wanted))
+    except _WRONG_SHAPE as error:
+        raise ValueError("attributes that are not those of OTLP") from error
+
+
+def _facts(values: Mapping[str, Any], wanted: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    found = []
+    for name in values.keys() & wanted:
+        try:
+            text = _text(values[name])
+        except _WrongType:
+            continue
+        if text is not None:
+            found.append((sys.intern(name), text))
+    return tuple(sorted(found))
 
 
 def _attribution_status(*levels: str | None) -> AttributionStatus:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from openai_metering.cli import columns as grouping_columns
+from openai_metering.cli.costs import KEPT, Costs
 from openai_metering.cli.documents import write_csv, write_json
 from openai_metering.cli.failure import Failure
 from openai_metering.cli.files import files_of
@@ -34,6 +36,7 @@ Examples:
   openai-metering report ./ledger collector-output/records.jsonl --by month,organization
   openai-metering report ./ledger --by tag:project,model --format csv --output july.csv
   openai-metering report ./ledger --format json | jq .total
+  openai-metering report ./ledger --by organization --prices prices.toml
 
 Columns for --by, in any order:
   organization, subscriber, credential, model, operation, provider,
@@ -41,6 +44,10 @@ Columns for --by, in any order:
 
 Every call counts once, however often its record is found. Calls with unknown usage,
 without an owner or refused by the provider are rows of their own.
+
+Cost is what the provider asks of us, at list prices (pip install 'openai-metering[cost]') or at
+those of --prices FILE, which can also say what customers pay. Amounts that came with the records
+stay, unless --prices is given. What cannot be priced is counted as unpriced, never as zero.
 """
 
 
@@ -66,6 +73,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="what to group by, with commas (default: %(default)s)",
     )
     parser.add_argument("--format", choices=tuple(WRITERS), default="table", help="(default: %(default)s)")
+    parser.add_argument(
+        "--prices", metavar="FILE", help="price file (TOML): your own costs, and your customers' prices"
+    )
+    parser.add_argument("--no-cost", action="store_true", help="usage alone")
     parser.add_argument("--output", metavar="FILE", help="write to this file instead of the terminal")
 
 
@@ -75,7 +86,9 @@ def run(args: argparse.Namespace) -> int:
     write = WRITERS[args.format]()
     files = files_of(args.paths)
     output = None if args.output is None else _output(args.output, files)
-    report = make(files, columns)
+    if args.no_cost and args.prices is not None:
+        raise Failure("--no-cost and --prices contradict each other: give one of them.")
+    report = make(files, columns, None if args.no_cost else Costs(args.prices))
     if output is None:
         write(report, _stdout())
     else:
@@ -83,12 +96,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def make(files: Sequence[Path], columns: Sequence[Column]) -> Report:
+def make(files: Sequence[Path], columns: Sequence[Column], costs: Costs | None = None) -> Report:
     """Read files and add up what they say; lines that cannot be read are named on stderr.
 
     Args:
         files: what to read.
         columns: what to group by.
+        costs: prices the calls; left out for usage alone.
 
     Returns:
         The report.
@@ -100,7 +114,7 @@ def make(files: Sequence[Path], columns: Sequence[Column]) -> Report:
     problems: list[str] = []
     lines = bad_lines = 0
     with Progress(sum(_size(file) for file in files)) as progress:
-        for line in read(files):
+        for line in read(files, KEPT if costs is not None else frozenset()):
             lines += 1
             for row in line.rows:
                 calls.add(row)
@@ -116,7 +130,19 @@ def make(files: Sequence[Path], columns: Sequence[Column]) -> Report:
             f"name {USAGE_EVENT}. Check that the application ran with OPENAI_METERING_LEDGER_DIR, "
             "or that the Collector's file exporter receives its logs."
         )
-    return group(calls.rows(), columns, duplicates=calls.duplicates, bad_lines=bad_lines)
+    if costs is not None:
+        costs.settle(calls.rows())
+    report = group(
+        calls.rows(),
+        columns,
+        duplicates=calls.duplicates,
+        bad_lines=bad_lines,
+        price=None if costs is None else costs.of,
+        currency=None if costs is None else costs.currency,
+    )
+    if costs is None or costs.has_prices or report.total.money.cost is not None:
+        return report
+    return replace(report, currency=None, unpriced={})  # no table, and no record that says what it cost
 
 
 def _tell(problems: Sequence[str], bad_lines: int) -> None:

@@ -12,12 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from openai_metering.cli.grouping import GROUPED_KINDS, subtotals
+from openai_metering.pricing.amounts import at_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from decimal import Decimal
     from typing import TextIO
 
-    from openai_metering.cli.grouping import Kind, Report, Row, Tokens
+    from openai_metering.cli.grouping import Kind, Report, Row, Sum
 
 MISSING: Final = "-"
 UNKNOWN: Final = "?"
@@ -59,6 +61,11 @@ def footnotes(report: Report) -> Iterator[str]:
     estimated = sum(row.calls for row in report.rows if row.kind == "estimated")
     if estimated:
         yield f"Estimated: {_calls(estimated)}; the totals include the estimate."
+    if report.unpriced:
+        reasons = ", ".join(f"{visible(reason)} {count:,}" for reason, count in report.unpriced.items())
+        yield f"Unpriced, wholly or in part: {reasons}. {'The amounts are without them.' if _has_cost(report) else 'No call has a cost.'}"
+    if report.total.money.estimated:
+        yield f"Amounts that are estimated: of {_calls(report.total.money.estimated)}."
     for row in report.rows:
         if row.reasons:
             reasons = ", ".join(f"{visible(reason)} {count:,}" for reason, count in row.reasons.items())
@@ -88,29 +95,29 @@ def _print(report: Report, console: Console) -> None:
         console.print(Text(note, style="dim"))
 
 
-def _table(report: Report, titles: Sequence[str], lines_of: Callable[[Row, Cells], Iterator[_Line]]) -> Table:
+def _table(report: Report, titles: Sequence[str], lines_of: Callable[[Report, Row, Cells], Iterator[_Line]]) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0), header_style="bold"
     )
     for title in titles:
         table.add_column(Text(title), overflow="fold", vertical="bottom")
-    for title in NUMBERS:
+    for title in _titles(report):
         table.add_column(title, justify="right", no_wrap=True, vertical="bottom")
     for names, numbers, style in _lines(report, lines_of):
         table.add_row(*names, *[""] * (len(titles) - len(names)), *numbers, style=style)
     return table
 
 
-def _lines(report: Report, lines_of: Callable[[Row, Cells], Iterator[_Line]]) -> Iterator[_Line]:
+def _lines(report: Report, lines_of: Callable[[Report, Row, Cells], Iterator[_Line]]) -> Iterator[_Line]:
     sums = subtotals(report)
     before: Cells = ()
     grouped = [row for row in report.rows if row.kind in GROUPED_KINDS]
     for row, following in zip(grouped, [*grouped[1:], None], strict=True):
-        yield from lines_of(row, before)
+        yield from lines_of(report, row, before)
         before = row.cells
         own = sums.get(row.cells[0])
         if own is not None and (following is None or following.cells[0] != row.cells[0]):
-            yield _line("subtotal", own.calls, own.tokens, "italic")
+            yield _line(report, "subtotal", own, "italic")
             if following is not None:
                 yield _BLANK
                 before = ()
@@ -118,26 +125,26 @@ def _lines(report: Report, lines_of: Callable[[Row, Cells], Iterator[_Line]]) ->
         yield _BLANK
     for row in report.rows:
         if row.kind not in GROUPED_KINDS:
-            yield _line(LABELS[row.kind], row.calls, row.tokens, "")
+            yield _line(report, LABELS[row.kind], row, "")
     if len(grouped) < len(report.rows):
         yield _BLANK
-    yield _line("total", report.total.calls, report.total.tokens, "bold")
+    yield _line(report, "total", report.total, "bold")
 
 
-def _side_by_side(row: Row, before: Cells) -> Iterator[_Line]:
+def _side_by_side(report: Report, row: Row, before: Cells) -> Iterator[_Line]:
     """Name the group in one line; what the line above already says is left blank, except in the last column."""
     same = _same(row.cells, before)
     names = [Text() if level < same else Text(_name(cell)) for level, cell in enumerate(row.cells)]
     names[-1] = Text(_last_name(row))
-    yield tuple(names), _numbers(row.calls, row.tokens), ""
+    yield tuple(names), _numbers(report, row), ""
 
 
-def _stacked(row: Row, before: Cells) -> Iterator[_Line]:
+def _stacked(report: Report, row: Row, before: Cells) -> Iterator[_Line]:
     """Name each level in a line of its own, indented; a level that is still the same is not named again."""
     last = len(row.cells) - 1
     for level in range(_same(row.cells, before), last):
         yield (Text(_INDENT * level + _name(row.cells[level])),), (), ""
-    yield (Text(_INDENT * last + _last_name(row)),), _numbers(row.calls, row.tokens), ""
+    yield (Text(_INDENT * last + _last_name(row)),), _numbers(report, row), ""
 
 
 def _same(cells: Cells, before: Cells) -> int:
@@ -159,26 +166,52 @@ def _last_name(row: Row) -> str:
     return f"{name} (estimated)" if row.kind == "estimated" else name
 
 
-def _line(label: str, calls: int, tokens: Tokens | None, style: str) -> _Line:
-    return (Text(label, overflow="fold"),), _numbers(calls, tokens), style
+def _line(report: Report, label: str, row: Row | Sum, style: str) -> _Line:
+    return (Text(label, overflow="fold"),), _numbers(report, row), style
 
 
 def _calls(count: int) -> str:
     return f"{count:,} call" if count == 1 else f"{count:,} calls"
 
 
-def _numbers(calls: int, tokens: Tokens | None) -> tuple[str, ...]:
-    if tokens is None:
-        return (f"{calls:,}", *(UNKNOWN,) * 4)
-    counts = (tokens.input, tokens.cached, tokens.output, tokens.reasoning)
-    return (f"{calls:,}", *(f"{count:,}" for count in counts))
+def _has_cost(report: Report) -> bool:
+    """Whether any call has an amount; a column of question marks says less than the sentence below the table."""
+    return report.currency is not None and report.total.money.cost is not None
+
+
+def _titles(report: Report) -> tuple[str, ...]:
+    if not _has_cost(report):
+        return NUMBERS
+    price = (f"price\n{report.currency}",) if report.total.money.price is not None else ()
+    unpriced = ("calls\nunpriced",) if report.total.money.unpriced else ()
+    return (*NUMBERS, f"cost\n{report.currency}", *price, *unpriced)
+
+
+def _numbers(report: Report, row: Row | Sum) -> tuple[str, ...]:
+    tokens, money = row.tokens, row.money
+    counts: tuple[str, ...] = (UNKNOWN,) * 4
+    if tokens is not None:
+        counts = tuple(f"{count:,}" for count in (tokens.input, tokens.cached, tokens.output, tokens.reasoning))
+    if not _has_cost(report):
+        return (f"{row.calls:,}", *counts)
+    total = report.total.money
+    price = (_amount(money.price, money.unpriced),) if total.price is not None else ()
+    unpriced = (f"{money.unpriced:,}",) if total.unpriced else ()
+    return (f"{row.calls:,}", *counts, _amount(money.cost, money.unpriced), *price, *unpriced)
+
+
+def _amount(value: Decimal | None, unpriced: int) -> str:
+    if value is None:
+        return UNKNOWN if unpriced else MISSING
+    return at_places(value, 6)
 
 
 def _narrowest(report: Report) -> int:
-    total = _numbers(report.total.calls, report.total.tokens)  # no number in a column is longer than its total
-    numbers = sum(max(len(number), *map(len, title.split("\n"))) for number, title in zip(total, NUMBERS, strict=True))
+    total = _numbers(report, report.total)  # no number in a column is longer than its total
+    titles = _titles(report)
+    numbers = sum(max(len(number), *map(len, title.split("\n"))) for number, title in zip(total, titles, strict=True))
     names = max(_NARROWEST_NAME, *(len(_INDENT) * level + len(name) for level, name in enumerate(report.columns)))
-    return names + numbers + _GAP * len(NUMBERS)
+    return names + numbers + _GAP * len(titles)
 
 
 _BLANK: Final[_Line] = ((), (), "")

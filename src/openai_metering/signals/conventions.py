@@ -97,6 +97,7 @@ SEARCHES: Final = "openai_metering.usage.searches"
 CONTAINERS: Final = "openai_metering.usage.containers"
 INVOCATIONS: Final = "openai_metering.usage.invocations"
 BATCH_REQUESTS: Final = "openai_metering.usage.batch_requests"
+CODE_INTERPRETER_SESSIONS: Final = "openai_metering.usage.code_interpreter_sessions"  # derived from output items
 USAGE_RAW: Final = "openai_metering.usage.raw"  # JSON: what a usage object says under names that are not known
 SESSION_SECONDS: Final = "openai_metering.usage.session_seconds"  # of a live session, confirmed at its end
 SESSION_ACTIVE_SECONDS: Final = "openai_metering.usage.session_active_seconds"  # part of them
@@ -114,6 +115,22 @@ RECORD_START_TIME: Final = "openai_metering.record.start_time"  # integer, nanos
 RECORD_STARTED_ID: Final = "openai_metering.record.started_id"  # of the `started` record that this one replaces
 SDK_VERSION: Final = "openai_metering.sdk.version"
 
+# -- What it costs, and what the customer pays: on records that were priced ------------------------------------------
+COST_AMOUNT: Final = "openai_metering.cost.amount"  # decimal text
+COST_CURRENCY: Final = "openai_metering.cost.currency"  # ISO 4217
+COST_SOURCE: Final = "openai_metering.cost.source"  # provider | list | file
+COST_TABLE_VERSION: Final = "openai_metering.cost.table_version"
+COST_STATUS: Final = "openai_metering.cost.status"  # priced | estimated | partial | unpriced
+COST_REASON: Final = "openai_metering.cost.reason"
+COST_UNPRICED_UNITS: Final = "openai_metering.cost.unpriced_units"  # with commas
+PRICE_AMOUNT: Final = "openai_metering.price.amount"
+PRICE_CURRENCY: Final = "openai_metering.price.currency"
+PRICE_SOURCE: Final = "openai_metering.price.source"
+PRICE_TABLE_VERSION: Final = "openai_metering.price.table_version"
+PRICE_STATUS: Final = "openai_metering.price.status"
+PRICE_REASON: Final = "openai_metering.price.reason"
+PRICE_UNPRICED_UNITS: Final = "openai_metering.price.unpriced_units"
+
 # -- Metrics ---------------------------------------------------------------------------------------------------------
 UNIT: Final = "unit"
 TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - text | image | audio | unknown, not a secret
@@ -129,6 +146,7 @@ METRIC_OVERFLOW: Final = "otel.metric.overflow"  # the one series of what is bey
 METRIC_CALLS: Final = "openai_metering.calls"
 METRIC_OPEN_CALLS: Final = "openai_metering.calls.open"
 METRIC_UNITS: Final = "openai_metering.units"
+METRIC_COST: Final = "openai_metering.cost"
 METRIC_ERRORS: Final = "openai_metering.errors"
 METRIC_RECORDS_DROPPED: Final = "openai_metering.records.dropped"
 METRIC_RECORDS: Final = "openai_metering.records"
