@@ -115,7 +115,7 @@ def test_metadata(metadata):
     assert (metadata["Name"], metadata["License-Expression"]) == ("openai-metering", "Apache-2.0")
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata.get_payload().startswith("# openai-metering\n")
-    assert set(metadata.get_all("Provides-Extra")) == {"instruments", "otlp", "report", "demo", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == {"instruments", "otlp", "report", "directory", "demo", "dev"}
 
 
 def test_import_needs_no_extra(installed, tmp_path):

@@ -64,6 +64,8 @@ class UsageRow:
     """Part of the output tokens."""
     started_id: str | None = None
     """The `started` record that this one replaces, where it has another id."""
+    account: str | None = None
+    """The organization at the top of the hierarchy, where a directory says so; no record does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,7 @@ def _row(record: Mapping[str, Any]) -> tuple[UsageRow | None, str | None]:
         attribution=(
             attribution
             if attribution in ATTRIBUTION_STATUSES
-            else _attribution_status(organization, subscriber, credential)
+            else attribution_status(organization, subscriber, credential)
         ),
         organization=organization,
         subscriber=subscriber,
@@ -279,7 +281,8 @@ def _tags(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(tags))
 
 
-def _attribution_status(*levels: str | None) -> AttributionStatus:
+def attribution_status(*levels: str | None) -> AttributionStatus:
+    """Say how much is known of who: all three levels, some, or none."""
     known = sum(level is not None for level in levels)
     if known == len(levels):
         return "complete"
