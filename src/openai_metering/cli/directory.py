@@ -11,7 +11,7 @@ from openai_metering.cli import exchange, unknown
 from openai_metering.cli.failure import Failure
 from openai_metering.cli.moments import time_of
 from openai_metering.directory import edits, store
-from openai_metering.directory.lookup import lookup
+from openai_metering.directory.lookup import key_map, lookup
 from openai_metering.directory.periods import spelt
 from openai_metering.directory.schema import CREDENTIAL, KINDS, ORGANIZATION, SUBSCRIBER, fold, parts, shown
 from openai_metering.directory.tables import DirectoryError, kind_of
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT: Final = "directory"
 LOOKUP: Final = "lookup.csv"
+KEY_MAP: Final = "key_map.json"
 
 _EXAMPLES: Final = """\
 Examples:
@@ -94,14 +95,16 @@ def _nothing(parser: argparse.ArgumentParser) -> None:
     del parser
 
 
-def _cells_arguments(parser: argparse.ArgumentParser) -> None:
-    _one(parser)
-    parser.add_argument("cells", nargs="*", metavar="COLUMN=VALUE", help="a cell of the row; a blank value clears it")
-    _since(parser, "the row, or the change, holds from then on (default: add: always; set: now)")
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    _one(parser, "id, or alias of a credential; never the key")
+    parser.add_argument("cells", nargs="*", metavar="COLUMN=VALUE", help="a cell of the row")
+    _since(parser, "the row holds from then on (default: always)")
 
 
 def _set_arguments(parser: argparse.ArgumentParser) -> None:
-    _cells_arguments(parser)
+    _one(parser)
+    parser.add_argument("cells", nargs="+", metavar="COLUMN=VALUE", help="a cell to change; a blank value clears it")
+    _since(parser, "the change holds from then on (default: now)")
     parser.add_argument("--rewrite", action="store_true", help="it was always wrong: leave no history")
 
 
@@ -111,9 +114,9 @@ def _remove_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--erase", action="store_true", help="take it out with its history, as if it had never been")
 
 
-def _one(parser: argparse.ArgumentParser) -> None:
+def _one(parser: argparse.ArgumentParser, text: str = "id or alias, in any spelling") -> None:
     parser.add_argument("kind", metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument("id", metavar="ID", help="id or alias, in any spelling")
+    parser.add_argument("id", metavar="ID", help=text)
 
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +130,8 @@ def _show_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _compile_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", metavar="FILE", type=Path, help=f"(default: {LOOKUP} in the folder)")
+    parser.add_argument("--output", metavar="FILE", type=Path, help=f"the table (default: {LOOKUP} in the folder)")
+    parser.add_argument("--key-map", metavar="FILE", type=Path, help=f"the map (default: {KEY_MAP} in the folder)")
     _at(parser)
 
 
@@ -174,8 +178,6 @@ def _set(args: argparse.Namespace) -> int:
     time = time_of(args.since)
     with store.editing(args.directory) as tables:
         values = _pairs(args.cells, tables[kind.name])
-        if not values:
-            raise Failure("nothing to set: give COLUMN=VALUE.")
         if kind.key in values:
             raise Failure(f"the {kind.key} is what records say, and stays. Add the new one, and remove the old one.")
         tables[kind.name] = edits.change(tables, kind.name, args.id, values, time, rewrite=args.rewrite)
@@ -238,13 +240,17 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _compile(args: argparse.Namespace) -> int:
-    output = args.output or args.directory / LOOKUP
-    text, count = lookup(store.load(args.directory), time_of(args.at))
-    try:
-        store.write(output, text)
-    except OSError as error:
-        raise Failure(f"{output} cannot be written: {error.strerror or type(error).__name__}.") from error
-    print(f"{output}: {count:,} {'credential' if count == 1 else 'credentials'}.")
+    tables = store.load(args.directory)
+    time = time_of(args.at)
+    for output, (text, count), noun in (
+        (args.output or args.directory / LOOKUP, lookup(tables, time), "credential"),
+        (args.key_map or args.directory / KEY_MAP, key_map(tables, time), "fingerprint"),
+    ):
+        try:
+            store.write(output, text)
+        except OSError as error:
+            raise Failure(f"{output} cannot be written: {error.strerror or type(error).__name__}.") from error
+        print(f"{output}: {count:,} {noun if count == 1 else f'{noun}s'}.")
     return 0
 
 
@@ -282,7 +288,7 @@ _Command = tuple[str, "Callable[[argparse.ArgumentParser], None]", "Callable[[ar
 
 COMMANDS: Final[Mapping[str, _Command]] = {
     "init": ("make an empty directory", _nothing, _init),
-    "add": ("add an organization, subscriber or credential", _cells_arguments, _add),
+    "add": ("add an organization, subscriber or credential", _add_arguments, _add),
     "set": ("change one from a moment on; what was stays as history", _set_arguments, _set),
     "list": ("list what is valid now, or was at a moment", _list_arguments, _list),
     "show": ("show one with its history, and what is below it", _show_arguments, _show),
@@ -295,5 +301,9 @@ COMMANDS: Final[Mapping[str, _Command]] = {
     ),
     "export": ("give rows back to another system", exchange.export_arguments, exchange.give),
     "unknown": ("list who is in usage records and not in the directory", unknown.arguments, unknown.run),
-    "compile": ("write the lookup table that the Collector reloads", _compile_arguments, _compile),
+    "compile": (
+        "write the lookup table that the Collector reloads, and the library's key map",
+        _compile_arguments,
+        _compile,
+    ),
 }

@@ -1,9 +1,10 @@
-"""The one lookup table that the Collector reloads: credential, subscriber, organization."""
+"""What others read of a directory: the lookup table of the Collector, and the key map of the library."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from typing import TYPE_CHECKING, Final
 
 from openai_metering.directory.resolve import resolve
@@ -36,3 +37,23 @@ def lookup(tables: Tables, time: int) -> tuple[str, int]:
             writer.writerow((who.credential, who.subscriber or "", who.organization or ""))
             count += 1
     return stream.getvalue(), count
+
+
+def key_map(tables: Tables, time: int) -> tuple[str, int]:
+    """Compile the map from fingerprints of keys to aliases, which the library takes as its key map.
+
+    It has the alias alone: who is behind it may change while a process runs, and the table above and the report know.
+
+    Args:
+        tables: the three tables, by kind.
+        time: the moment for which the map is to hold, in nanoseconds since 1970.
+
+    Returns:
+        The text of the map, JSON, and how many keys it has.
+    """
+    aliases = {
+        fingerprint: entry.id
+        for entry in tables[CREDENTIAL].entries()
+        if (fingerprint := entry.get("fingerprint")) and entry.valid(time)
+    }
+    return f"{json.dumps(aliases, ensure_ascii=False, indent=0, sort_keys=True)}\n", len(aliases)

@@ -22,7 +22,7 @@ LOCK: Final = ".lock"
 LOCK_TIMEOUT: Final = 60.0
 """Seconds that a change waits for those before it."""
 
-_IGNORED: Final = f"{LOCK}\n.*.new\n/lookup.csv\n"
+_IGNORED: Final = f"{LOCK}\n.*.new\n/lookup.csv\n/key_map.json\n"
 _NAMED: Final = 10
 _READINGS: Final = 100
 
