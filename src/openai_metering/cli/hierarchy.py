@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from openai_metering.cli.failure import Failure
 from openai_metering.cli.records import attribution_status
 from openai_metering.directory import store
+from openai_metering.directory.periods import ALWAYS
 from openai_metering.directory.resolve import name_of, resolve, top
 from openai_metering.directory.schema import ORGANIZATION, SUBSCRIBER
 from openai_metering.directory.tables import DirectoryError
@@ -19,9 +22,12 @@ if TYPE_CHECKING:
     from openai_metering.cli.grouping import Report, Row
     from openai_metering.cli.records import UsageRow
     from openai_metering.directory.checks import Tables
+    from openai_metering.directory.resolve import Who
 
 # The columns whose ids have names, and of which kind they are; a credential's alias is its name.
 _NAMED: Final = {"account": ORGANIZATION, ORGANIZATION: ORGANIZATION, SUBSCRIBER: SUBSCRIBER}
+
+_REMEMBERED: Final = 65_536  # answers; a bill asks the same ones again and again
 
 
 class Hierarchy:
@@ -33,6 +39,9 @@ class Hierarchy:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        entries = (entry for table in tables.values() for entry in table.entries())
+        self._bounds = sorted({bound for entry in entries for bound in (entry.start, entry.end)})
+        self._who = lru_cache(maxsize=_REMEMBERED)(self._resolve)
         self._seen: dict[tuple[str, str], int] = {}
         self.conflicts = 0
         """Calls whose record names another organization or subscriber than the directory; the record counts."""
@@ -53,15 +62,8 @@ class Hierarchy:
         """Give each call the levels that its record lacks, by the hierarchy that was valid at its time."""
         for row in rows:
             time = row.time_unix_nano
-            who = resolve(
-                self._tables,
-                credential=row.credential,
-                subscriber=row.subscriber,
-                organization=row.organization,
-                time=time,
-            )
+            who, account = self._who(row.credential, row.subscriber, row.organization, self._since(time))
             self.conflicts += who.conflict
-            account = None if who.organization is None else top(self._tables, who.organization, time)
             for kind, name in ((ORGANIZATION, account), (ORGANIZATION, who.organization), (SUBSCRIBER, who.subscriber)):
                 if name is not None and (time or 0) >= self._seen.get((kind, name), 0):
                     self._seen[kind, name] = time or 0
@@ -73,6 +75,19 @@ class Hierarchy:
                 credential=who.credential,
                 account=account,
             )
+
+    def _since(self, time: int | None) -> int | None:
+        """Return the last moment, up to this one, at which anything in the directory changed: since then all is the same."""
+        if time is None:
+            return None
+        place = bisect_right(self._bounds, time)
+        return self._bounds[place - 1] if place else ALWAYS - 1
+
+    def _resolve(
+        self, credential: str | None, subscriber: str | None, organization: str | None, time: int | None
+    ) -> tuple[Who, str | None]:
+        who = resolve(self._tables, credential=credential, subscriber=subscriber, organization=organization, time=time)
+        return who, None if who.organization is None else top(self._tables, who.organization, time)
 
     def named(self, report: Report, *, columns: bool) -> Report:
         """Put names into a report: those that were valid at the last call of each.

@@ -59,12 +59,17 @@ def read(folder: Path) -> tuple[dict[str, Table], list[Problem]]:
     Raises:
         DirectoryError: when a file cannot be read.
     """
+    tables, problems = _parsed(folder)
+    return tables, problems or check(tables)
+
+
+def _parsed(folder: Path) -> tuple[dict[str, Table], list[Problem]]:
     texts, problems = _texts(folder)
     tables = {}
     for name, kind in KINDS.items():
         tables[name], wrong = parse(kind, texts[name])
         problems += wrong
-    return tables, problems or check(tables)
+    return tables, problems
 
 
 def load(folder: Path) -> dict[str, Table]:
@@ -96,11 +101,15 @@ def editing(folder: Path, *, dry_run: bool = False) -> Iterator[dict[str, Table]
         DirectoryError: when it is not in order before or after the change; then nothing is written.
     """
     with _lock(folder):
-        tables = load(folder)
+        tables, problems = _parsed(folder)
+        refuse(problems, f"the directory {folder} is not in order")
         before = dict(tables)
         yield tables
         changed = [name for name in KINDS if tables[name] is not before[name]]
-        refuse(check(tables) if changed else [], "nothing was changed")
+        problems = check(tables)
+        if problems:  # of the change, or of what somebody wrote by hand before it
+            refuse(check(before), f"the directory {folder} is not in order")
+            refuse(problems, "nothing was changed")
         if dry_run:
             return
         # Who refers comes after what is referred to: whoever is interrupted between two files leaves a directory in order
