@@ -243,8 +243,10 @@ def test_every_command_line_is_understood(capsys):
             r"(?:^|`)openai-metering ((?:report|demo|verify|replay)[^`\n]*)", text, flags=re.MULTILINE
         ):
             words = shlex.split(re.sub(r"[\[\]]|\|csv\|json|\|json|\.\.\.", "", line), comments=True)
+        for line in re.findall(r"(?:^|`)openai-metering ((?:report|demo|directory)[^`\n]*)", text, flags=re.MULTILINE):
+            words = shlex.split(re.sub(r"[\[\]]|\|csv\|json", "", line), comments=True)
             assert main([*words, "--help"]) == 0, line
-            known = set(re.findall(r"--[a-z]+", capsys.readouterr().out))
+            known = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
             assert {word for word in words if word.startswith("--")} <= known, line
 
 

@@ -32,7 +32,7 @@ Examples:
   openai-metering directory add subscriber joe@acme.com organization=acme
   openai-metering directory add credential key1-hubspot subscriber=joe@acme.com
   openai-metering directory set subscriber joe@acme.com organization=nordbank --from 2026-07-16
-  openai-metering directory import organizations crm.csv --map id="Account ID" --map name=Account --dry-run
+  openai-metering directory import organizations crm.csv --map id="Account Name" --map external.crm="Account ID" --dry-run
   openai-metering directory unknown ./ledger
   openai-metering report ./ledger --directory directory
 
