@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from folders import write
@@ -13,6 +15,7 @@ from openai_metering.directory.tables import DirectoryError
 
 WRITER = """
 import sys
+import threading
 from pathlib import Path
 from openai_metering.cli import main
 folder, number = sys.argv[1:]
@@ -109,3 +112,25 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
     (folder / "subscribers.csv").write_bytes(b"id\njoe\nj\xf6rg\n")
     with pytest.raises(DirectoryError, match=r"subscribers\.csv:3:2: is not UTF-8"):
         store.load(folder)
+
+
+def test_files_that_were_replaced_while_they_were_read_are_read_again(tmp_path):
+    """A change of several files is seen as a whole: here the reader is held within the first file until all are new."""
+    folder = write(tmp_path / "d")
+    new = write(tmp_path / "new", ["acme,,,,,"], ["joe,,acme,,,"])
+    first = folder / "organizations.csv"
+    old = first.read_bytes()
+    first.unlink()
+    os.mkfifo(first)
+
+    def change():
+        with first.open("wb") as pipe:  # waits for the reader
+            for name in ("subscribers.csv", "organizations.csv"):
+                (new / name).replace(folder / name)
+            pipe.write(old)
+
+    writer = threading.Thread(target=change)
+    writer.start()
+    made = store.load(folder)
+    writer.join(DEADLINE)
+    assert [entry.get("organization") for entry in made["subscriber"].entries()] == ["acme"]
