@@ -15,11 +15,22 @@ from openai_metering.directory.periods import ALWAYS, FOREVER, gap, moment, spel
         ("1970-01-01T00:00:01Z", 10**9),
         ("1970-01-01T01:00:00+01:00", 0),
         ("1970-01-01T00:00:01.5", 1_500_000_000),
+        ("1970-01-01 00:01Z", 60 * 10**9),
     ],
 )
 def test_moments(text, expected):
     """Dates are midnight in UTC, times without an offset are UTC."""
     assert moment(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "2026", "20260731", "2026-W31-5", "2026-07-32", "2026-07-31T", "2026-07-31T25:00", "31.07.2026", "٢026-07-31"],
+)
+def test_what_is_no_moment(text):
+    """One form for all versions of Python, and no guess at another one."""
+    with pytest.raises(ValueError):
+        moment(text)
 
 
 @given(st.datetimes().map(lambda at: moment(at.isoformat())))
