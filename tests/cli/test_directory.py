@@ -8,9 +8,11 @@ import json
 import pytest
 from usage_lines import NOBODY, line, record
 
+from openai_metering.attribution import Attribution
 from openai_metering.cli import main
 from openai_metering.cli.directory import COMMANDS
 from openai_metering.directory.periods import moment
+from openai_metering.keys import KeyMap, fingerprint, read_map
 
 KEY = "sk-proj-Zq3vR8mW1xT5yB7nK2dL9p"
 HEADER = "credential,subscriber,organization\n"
@@ -358,3 +360,16 @@ def test_accounts_need_a_directory(tmp_path, capsys, company):
     (tmp_path / "directory" / "subscribers.csv").write_text("id\nJoe \n", encoding="utf-8")
     assert main(["report", str(records), "--directory", "directory"]) == 2
     assert "subscribers.csv:2:1: id: has blanks" in capsys.readouterr().err
+
+
+# -- The library -----------------------------------------------------------------------------------------------------
+
+
+def test_the_key_map_is_one_that_the_library_reads(company, tmp_path):
+    """A key whose fingerprint is in the directory is its alias in every process that is given the compiled map."""
+    secret = "a secret of the user's own"
+    company("set", "credential", "key1", f"fingerprint={fingerprint(KEY, secret)}", "--rewrite")
+    company("compile")
+    entries, wrong = read_map(str(tmp_path / "directory" / "key_map.json"))
+    assert wrong == []
+    assert KeyMap(entries, secret).of_key(KEY) == Attribution(subscriber_credential="key1")
