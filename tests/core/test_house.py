@@ -33,7 +33,7 @@ ROOMS = (
     ("seams",),
     ("instrumentor",),
     ("__init__",),
-    ("integrations", "coverage", "exporter"),
+    ("integrations", "coverage", "directory", "exporter"),
 )
 RANK = {name: rank for rank, room in enumerate(ROOMS) for name in room}
 VALUES = {
@@ -109,6 +109,13 @@ def test_values_and_tables_know_nothing_of_the_rest(name):
     assert own_imports(name) <= VALUES[name]
 
 
+def test_the_directory_is_of_the_command_line_alone():
+    """A metered process never loads it, and it knows nothing of ours but what a key looks like."""
+    inside = [name for name in FILES if name.startswith("directory.")]
+    assert {room for name in inside for room in own_imports(name)} == {"directory", "masking"}
+    assert not [name for name in CORE if name not in inside and "directory" in own_imports(name)]
+
+
 @pytest.mark.parametrize("name", CORE)
 def test_only_the_seams_know_the_sdk(name):
     """A new SDK version is a matter of one folder."""
@@ -127,7 +134,7 @@ def test_opentelemetry_is_known_at_the_edges_only(name):
 
 def test_importing_us_imports_no_heavy_package():
     """The launcher loads us into every process: the SDK, OpenTelemetry's SDK and the commands' packages are not loaded."""
-    heavy = ["openai", "opentelemetry.sdk", "rich", "aiohttp", "pydantic", "httpx", "httpx2"]
+    heavy = ["openai", "opentelemetry.sdk", "rich", "filelock", "rapidfuzz", "aiohttp", "pydantic", "httpx", "httpx2"]
     code = f"import sys, openai_metering; print([name for name in {heavy} if name in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ran.stdout.strip() == "[]"

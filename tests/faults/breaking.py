@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # What is not broken: `errors` is the guard that all others report to, `instrumentor` the edge that the application calls
-# itself, `version` runs at import, and the command line and the local servers are no part of a metered process. Prices
-# are made in the thread that exports, behind one guard that tests/cost tries.
-LEFT_ALONE = {"errors", "instrumentor", "version", "cli", "local", "pricing", "exporter"}
+# itself, `version` runs at import, and the command line, its directory and the local servers are no part of a metered
+# process. Prices are made in the thread that exports, behind one guard that tests/cost tries.
+LEFT_ALONE = {"errors", "instrumentor", "version", "cli", "directory", "local", "pricing", "exporter"}
 
 MODULES = [
     *(

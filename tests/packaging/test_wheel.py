@@ -115,7 +115,8 @@ def test_metadata(metadata):
     assert (metadata["Name"], metadata["License-Expression"]) == ("openai-metering", "Apache-2.0")
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata.get_payload().startswith("# openai-metering\n")
-    assert set(metadata.get_all("Provides-Extra")) == {"instruments", "otlp", "report", "cost", "demo", "dev"}
+    extras = {"instruments", "otlp", "report", "cost", "directory", "demo", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == extras
 
 
 def test_import_needs_no_extra(installed, tmp_path):

@@ -6,10 +6,11 @@ import argparse
 import importlib.metadata
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
-from openai_metering.cli import demo, fingerprint, replay, report, verify
+from openai_metering.cli import demo, directory, fingerprint, replay, report, verify
 from openai_metering.cli.failure import Failure
+from openai_metering.masking import mask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "verify": verify,
     "replay": replay,
     "fingerprint": fingerprint,
+    "directory": directory,
 }
 
 
@@ -70,8 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Repeats no argument that is shaped like a key."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(mask(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROGRAM,
         description="Who used how much of OpenAI, through which key.",
         epilog=f"Examples:\n  {PROGRAM} report ./ledger\n  {PROGRAM} report --help",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from openai_metering.cli.records import UsageRow
 
 ORGANIZATION: Final = "organization"
+ACCOUNT: Final = "account"
 TAG_PREFIX: Final = "tag:"
 DEFAULT: Final = (ORGANIZATION, "subscriber", "credential", "model")
 
@@ -52,6 +53,7 @@ COLUMNS: Final = {
     column.name: column
     for column in (
         *(Column(name, attrgetter(name)) for name in (*DEFAULT, "operation", "provider")),
+        Column(ACCOUNT, attrgetter(ACCOUNT)),
         Column("day", day),
         Column("month", month),
     )

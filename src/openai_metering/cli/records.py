@@ -66,6 +66,8 @@ class UsageRow:
     """The `started` record that this one replaces, where it has another id."""
     facts: tuple[tuple[str, str], ...] = ()
     """What decides about its price, where that is asked for: attributes as text, sorted."""
+    account: str | None = None
+    """The organization at the top of the hierarchy, where a directory says so; no record does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +245,7 @@ def _row(record: Mapping[str, Any], facts: frozenset[str]) -> tuple[UsageRow | N
         attribution=(
             attribution
             if attribution in ATTRIBUTION_STATUSES
-            else _attribution_status(organization, subscriber, credential)
+            else attribution_status(organization, subscriber, credential)
         ),
         organization=organization,
         subscriber=subscriber,
@@ -308,7 +310,8 @@ def _facts(values: Mapping[str, Any], wanted: frozenset[str]) -> tuple[tuple[str
     return tuple(sorted(found))
 
 
-def _attribution_status(*levels: str | None) -> AttributionStatus:
+def attribution_status(*levels: str | None) -> AttributionStatus:
+    """Say how much is known of who: all three levels, some, or none."""
     known = sum(level is not None for level in levels)
     if known == len(levels):
         return "complete"

@@ -15,6 +15,7 @@ from openai_metering.cli.documents import write_csv, write_json
 from openai_metering.cli.failure import Failure
 from openai_metering.cli.files import files_of
 from openai_metering.cli.grouping import group
+from openai_metering.cli.hierarchy import Hierarchy
 from openai_metering.cli.joining import Calls
 from openai_metering.cli.progress import Progress
 from openai_metering.cli.records import read
@@ -40,7 +41,8 @@ Examples:
 
 Columns for --by, in any order:
   organization, subscriber, credential, model, operation, provider,
-  day, month (UTC, when the call ended), tag:<key>
+  day, month (UTC, when the call ended), tag:<key>;
+  account (with --directory): the organization at the top of the hierarchy
 
 Every call counts once, however often its record is found. Calls with unknown usage,
 without an owner or refused by the provider are rows of their own.
@@ -72,6 +74,11 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         metavar="COLUMNS",
         help="what to group by, with commas (default: %(default)s)",
     )
+    parser.add_argument(
+        "--directory",
+        metavar="DIR",
+        help="fill the levels that records lack, and show names, from this directory, as it was at each call",
+    )
     parser.add_argument("--format", choices=tuple(WRITERS), default="table", help="(default: %(default)s)")
     parser.add_argument(
         "--prices", metavar="FILE", help="price file (TOML): your own costs, and your customers' prices"
@@ -88,7 +95,15 @@ def run(args: argparse.Namespace) -> int:
     output = None if args.output is None else _output(args.output, files)
     if args.no_cost and args.prices is not None:
         raise Failure("--no-cost and --prices contradict each other: give one of them.")
-    report = make(files, columns, None if args.no_cost else Costs(args.prices))
+    hierarchy = None if args.directory is None else Hierarchy.read(args.directory)
+    if hierarchy is None and any(column.name == grouping_columns.ACCOUNT for column in columns):
+        raise Failure(f"--by {grouping_columns.ACCOUNT} needs the hierarchy: give --directory DIR.")
+    report = make(files, columns, None if args.no_cost else Costs(args.prices), hierarchy)
+    if hierarchy is not None:
+        report = hierarchy.named(report, columns=args.format != "table")
+        if hierarchy.conflicts:
+            what = "whose record names another owner than the directory; the record counts"
+            print(f"{_count(hierarchy.conflicts, 'call')} {what}.", file=sys.stderr)
     if output is None:
         write(report, _stdout())
     else:
@@ -96,13 +111,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def make(files: Sequence[Path], columns: Sequence[Column], costs: Costs | None = None) -> Report:
+def make(
+    files: Sequence[Path], columns: Sequence[Column], costs: Costs | None = None, hierarchy: Hierarchy | None = None
+) -> Report:
     """Read files and add up what they say; lines that cannot be read are named on stderr.
 
     Args:
         files: what to read.
         columns: what to group by.
         costs: prices the calls; left out for usage alone.
+        hierarchy: a directory that knows what records do not say.
 
     Returns:
         The report.
@@ -130,10 +148,11 @@ def make(files: Sequence[Path], columns: Sequence[Column], costs: Costs | None =
             f"name {USAGE_EVENT}. Check that the application ran with OPENAI_METERING_LEDGER_DIR, "
             "or that the Collector's file exporter receives its logs."
         )
+    rows = list(calls.rows() if hierarchy is None else hierarchy.fill(calls.rows()))
     if costs is not None:
-        costs.settle(calls.rows())
+        costs.settle(rows)
     report = group(
-        calls.rows(),
+        rows,
         columns,
         duplicates=calls.duplicates,
         bad_lines=bad_lines,

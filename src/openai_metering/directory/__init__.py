@@ -1,0 +1,1 @@
+"""Organizations, subscribers and credentials as managed things: a folder of plain files with history."""
