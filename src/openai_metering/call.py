@@ -106,7 +106,7 @@ class Call:
         self.started = now if started is None else min(started, now)
         self._clock = time.perf_counter_ns() - (now - self.started)
         self.span, self.span_context = self._start_span(parent)
-        if operation.billed and signals.tells_started():
+        if operation.billed and operation.of is None and signals.tells_started():
             calls_under_way.add(self)
             if _drainer is None:
                 _start_drainer()
@@ -231,7 +231,7 @@ class Call:
                 self.span,
                 self.span_context,
                 self.answer,
-                self._usage(outcome, reason),
+                Usage(UNKNOWN, reason) if state == PENDING else self._usage(outcome, reason),
                 outcome,
                 error_type,
                 self.status_code,
@@ -271,7 +271,7 @@ class Call:
         job, answer = self.operation.job, self.answer
         if job is None or self.record_id is None:
             return FINAL
-        if not answer.finished and answer.counts is None:
+        if not answer.finished:
             return PENDING
         try:
             first = deferred.finish(job, identifier, answer.step, self.server, self.record_id)

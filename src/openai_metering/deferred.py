@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_JOBS: Final = 10_000
 """Jobs that are waited for; and as many of which it is remembered that their end has been seen."""
+NEAR: Final = 1_500_000_000
+"""Nanoseconds between an order and the second in which the provider says that it began."""
 MAX_AGE: Final = 30 * 24 * 3600
 """Seconds that a job is waited for: as long as a provider keeps a background response."""
 
@@ -65,7 +67,6 @@ class _Jobs:
     def wait(self, waiting: Waiting) -> None:
         """Wait for the end of a job."""
         with self._lock:
-            self._ended.pop(waiting.key, None)  # ordered anew, by a server that gives an id twice
             self._waiting[waiting.record_id] = waiting
             if waiting.record_id != waiting.key:
                 self._steps.setdefault(waiting.key, deque()).append(waiting.record_id)
@@ -80,6 +81,15 @@ class _Jobs:
                 MAX_JOBS,
             )
 
+    def is_known(self, key: str, *, steps: bool) -> bool:
+        """Whether a job with this key was ordered before; where it has ended, an end of that key may be seen again."""
+        with self._lock:
+            known = key in self._waiting or key in self._ended
+            self._ended.pop(key, None)
+            for ended in [ended for ended in self._ended if ended.startswith(key)] if steps else ():
+                del self._ended[ended]
+            return known
+
     def finish(self, key: str, record_id: str, end_key: str) -> bool:
         """Note that the call which ordered a job saw its end itself. Returns whether it is the first to see it."""
         with self._lock:
@@ -88,12 +98,13 @@ class _Jobs:
             self._end(end_key)
             return first
 
-    def end(self, key: str, end_key: str) -> tuple[bool, Waiting | None]:
+    def end(self, key: str, end_key: str, began: int | None = None) -> tuple[bool, Waiting | None]:
         """Note that a request which looks at a job shows its end.
 
         Args:
             key: of the job.
             end_key: of what has ended, where a key stands for several jobs.
+            began: nanoseconds since the epoch, by the provider's clock, where it tells when what has ended was ordered.
 
         Returns:
             Whether this is the first time; and the job, where this process ordered it.
@@ -102,11 +113,18 @@ class _Jobs:
             if end_key in self._ended:
                 return False, None
             self._end(end_key)
-            record_ids = self._steps.get(key)
-            waiting = self._taken(key, record_ids[0] if record_ids else key)
+            waiting = self._taken(key, self._meant(key, began))
             if waiting is not None:
                 self._end(waiting.record_id)
             return True, waiting
+
+    def _meant(self, key: str, began: int | None) -> str:
+        """The record of the job that has ended: of several the one that was ordered then, else the oldest."""
+        record_ids = self._steps.get(key)
+        if key in self._waiting or not record_ids:
+            return key
+        near = (one for one in record_ids if abs(self._waiting[one].started - (began or 0)) <= NEAR)
+        return next(near, record_ids[0])
 
     def _end(self, key: str) -> None:
         self._ended[key] = None
@@ -153,7 +171,9 @@ def order(
 ) -> str:
     """Wait for the end of a job that this process ordered. Returns the id of its usage record."""
     key = key_of(server, job, identifier)
-    record_id = os.urandom(16).hex() if job.steps else key
+    # A server that gives an id twice began another job.
+    known = not operation.names_job and waiting_jobs.is_known(key, steps=job.steps)
+    record_id = os.urandom(16).hex() if known or job.steps else key
     waiting_jobs.wait(Waiting(key, record_id, operation, server, request, who, span_context, started, time.monotonic()))
     return record_id
 
@@ -163,17 +183,18 @@ def finish(job: Job, identifier: str, step: str | None, server: Server, record_i
     return waiting_jobs.finish(key_of(server, job, identifier), record_id, _end_key(server, job, identifier, step))
 
 
-def end(job: Job, identifier: str, step: str | None, server: Server) -> tuple[bool, Waiting | None]:
+def end(job: Job, identifier: str, step: str | None, server: Server, began: int | None) -> tuple[bool, Waiting | None]:
     """Note that a request which looks at a job shows its end.
 
     Returns:
         Whether this is the first time; and the job, where this process ordered it.
     """
-    return waiting_jobs.end(key_of(server, job, identifier), _end_key(server, job, identifier, step))
+    return waiting_jobs.end(key_of(server, job, identifier), _end_key(server, job, identifier, step), began)
 
 
 def _end_key(server: Server, job: Job, identifier: str, step: str | None) -> str:
-    return key_of(server, job, identifier if step is None else f"{identifier}\n{step}")
+    key = key_of(server, job, identifier)
+    return key if step is None else f"{key} {step}"
 
 
 if hasattr(os, "register_at_fork"):

@@ -92,6 +92,11 @@ def observe_agent(answer: Answer, event: Any) -> None:
         answer.failed = error_code(part(event, "error")) or "error"
 
 
+def opens_with_input(body: Mapping[str, Any]) -> bool:
+    """Whether a new session of an agent starts with a turn: with an input, or where its events are streamed."""
+    return bool(body.get("input")) or body.get("stream") is True
+
+
 def speaks_to_agent(body: Mapping[str, Any]) -> bool:
     """Whether an input to an agent's session starts a turn: a message does, a tool's result belongs to one."""
     events = body.get("events")

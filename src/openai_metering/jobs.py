@@ -58,13 +58,13 @@ class Job:
         readers.read_times(answer, body)
         answer.cancelled = status in ("cancelled", "canceled")
         if status == "failed":
-            answer.failed = text(part(part(body, "error"), "code")) or "failed"
+            answer.failed = readers.error_code(part(body, "error")) or "failed"
         self.usage(answer, body)
 
 
 RESPONSE: Final = Job(
     "responses",
-    ended=frozenset({"completed", "incomplete", "failed", "cancelled"}),
+    ended=readers.RESPONSE_ENDED,
     usage=readers.read_response_usage,
     sights=(("GET", "/responses/{}"), ("POST", "/responses/{}/cancel")),
     says_so=True,
@@ -114,7 +114,6 @@ RUN: Final = Job(
             "/threads/{}/runs/{}/submit_tool_outputs",
         ),  # the run goes on, and tells at its end what all of it used
     ),
-    known_by_sight=False,
 )
 AGENT_TURN: Final = Job(
     "agents.turns",

@@ -154,7 +154,7 @@ CALLS: Final = (
     Operation("evals.runs", "POST", "/evals/{}/runs", kind="eval", read=jobs.EVAL_RUN.read, job=jobs.EVAL_RUN),
     Operation("threads.runs", "POST", "/threads/{}/runs", **_RUN),
     Operation("threads.create_and_run", "POST", "/threads/runs", **_RUN),
-    Operation("agents.sessions", "POST", "/agents/sessions", **_AGENT),
+    Operation("agents.sessions", "POST", "/agents/sessions", starts=j.opens_with_input, **_AGENT),
     Operation("agents.sessions.events", "POST", "/agents/sessions/{}/events", names_job=True, starts=j.speaks_to_agent, **_AGENT),
     Operation("agents.automations.invocations", "POST", "/agents/automations/{}/invocations", kind="run",
               read=jobs.AGENT_INVOCATION.read, job=jobs.AGENT_INVOCATION),

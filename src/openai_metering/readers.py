@@ -16,6 +16,7 @@ from openai_metering.usage import (
     Answer,
     add_counts,
     amount,
+    code,
     count,
     keep_raw,
     part,
@@ -97,7 +98,7 @@ def read_response(answer: Answer, body: Any) -> None:
     if status in ("queued", "in_progress"):
         answer.deferred = True
         answer.job = answer.response_id
-    else:
+    elif status in RESPONSE_ENDED or (status is None and part(body, "usage") is not None):
         answer.finished = True
     if part(body, "background") is True:
         answer.job = answer.response_id
@@ -110,6 +111,9 @@ def read_response(answer: Answer, body: Any) -> None:
     elif status == "completed":
         answer.finish_reasons = ("stop",)
     read_response_usage(answer, body)
+
+
+RESPONSE_ENDED: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 
 
 def read_response_usage(answer: Answer, body: Any) -> None:
@@ -150,7 +154,7 @@ def observe_response(answer: Answer, event: Any) -> None:
         if part(response, "background") is True:
             answer.job = answer.response_id
     elif kind == "error":
-        answer.failed = text(part(event, "code")) or "error"
+        answer.failed = code(part(event, "code")) or "error"
 
 
 # -- Embeddings, decisions -------------------------------------------------------------------------------------------
@@ -314,7 +318,7 @@ def kind_of(event: Any) -> str | None:
 
 def error_code(error: Any) -> str | None:
     """The code of an error that is part of an answer."""
-    return text(part(error, "code"))
+    return code(part(error, "code"))
 
 
 def read_head(answer: Answer, body: Any) -> None:

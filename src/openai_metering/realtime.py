@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.operations import RESPONSES, Operation
-from openai_metering.usage import MAX_COUNT, Answer, count, part, text
+from openai_metering.usage import MAX_COUNT, Answer, code, count, part, text
 
 if TYPE_CHECKING:
     from openai_metering.usage import Number
@@ -92,7 +92,7 @@ def read_realtime(answer: Answer, response: Any) -> None:
     details = part(response, "status_details")
     if status == "failed":
         error = part(details, "error")
-        answer.failed = text(part(error, "code")) or text(part(error, "type")) or "failed"
+        answer.failed = code(part(error, "code")) or code(part(error, "type")) or "failed"
     elif status == "completed":
         answer.finish_reasons = ("stop",)
     elif (reason := text(part(details, "reason")) or text(status)) is not None:
@@ -105,7 +105,7 @@ def read_transcription(answer: Answer, event: Any) -> None:
     answer.finished = True
     error = part(event, "error")
     if error is not None:
-        answer.failed = text(part(error, "code")) or text(part(error, "type")) or "failed"
+        answer.failed = code(part(error, "code")) or code(part(error, "type")) or "failed"
     usage = part(event, "usage")
     given = part(usage, "seconds")
     if given is None:

@@ -65,7 +65,7 @@ class Sight(Call):
         identifier = answer.job or self._identifier
         if identifier is None or (job.steps and answer.step is None):
             return
-        first, waiting = deferred.end(job, identifier, answer.step, self.server)
+        first, waiting = deferred.end(job, identifier, answer.step, self.server, answer.began)
         if waiting is not None:
             self.signals.settle(_ended(answer, waiting, answer.ended), counted=True)
         elif first and job.known_by_sight and answer.job is not None and (job.says_so or answer.counts is not None):

@@ -128,6 +128,14 @@ def text(value: Any) -> str | None:
     return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
 
 
+_CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,63}")
+
+
+def code(value: Any) -> str | None:
+    """The value where it is the code of an error, else nothing: never a sentence, and nothing shaped like a key."""
+    return value if type(value) is str and _CODE.fullmatch(value) and mask(value, credential=True) == value else None
+
+
 def count(value: Any) -> int | None:
     """The value as a count where it is one: a whole number from 0 to 2^63-1, also written as text or as a float.
 

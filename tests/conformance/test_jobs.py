@@ -36,6 +36,13 @@ def client(provider: Any) -> Any:
         yield client
 
 
+@pytest.fixture(autouse=True)
+def nothing_ordered() -> None:
+    """The stand-in numbers its jobs anew for each test."""
+    deferred.waiting_jobs.forget_all()
+    deferred.waiting_jobs._ended.clear()
+
+
 def response_in_background(client: Any, **extra: Any) -> Any:
     return client.responses.create(model="gpt-4.1", input="Hello", extra_body={"background": True}, **extra)
 
@@ -356,7 +363,7 @@ AGENTS = ["agents"] * (of(openai.OpenAI(api_key="test"), "beta.agents.sessions")
 def test_a_turn_of_an_agent_is_billed_to_who_spoke(telemetry: Any, client: Any, name: str) -> None:
     """What each message costs is told to whoever listens, and counted once; a tool's result is none."""
     sessions = client.beta.agents.sessions
-    session = sessions.create(agent={"type": "inline"}, environment={"type": "hosted"}, **TAKES_KEYWORD)
+    session = sessions.create(agent={"type": "inline"}, environment={"type": "hosted"}, input="Hi", **TAKES_KEYWORD)
     message = {"type": "agent.session.input.message", "content": "Hello"}
     sessions.events.create(session.id, events=[message], usage_metadata={"organization_id": "Globex"})
     sessions.events.create(session.id, events=[{"type": "agent.session.input.tool_result"}])
@@ -385,6 +392,79 @@ def test_a_session_that_is_streamed_tells_its_turn_itself(telemetry: Any, client
     record = telemetry.record()
     assert (record[STATE], record[STATUS], record[ORGANIZATION]) == ("final", "reported", "AcmeSoft")
     assert telemetry.total("gen_ai.client.inference.usage.input_tokens") == record[INPUT]
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_a_session_without_input_starts_nothing(telemetry: Any, client: Any, name: str) -> None:
+    """Nothing is billed before somebody speaks."""
+    client.beta.agents.sessions.create(agent={"type": "inline"}, environment={"type": "hosted"})
+    assert telemetry.records == telemetry.spans == []
+
+
+RESPONSE_BODY = {"id": "resp_1", "object": "response", "background": True, "model": "m", "output": []}
+USED = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+
+
+class Answers:
+    """A server in memory that gives one answer after the other."""
+
+    def __init__(self, *bodies: Any) -> None:
+        import openai._base_client as base
+
+        http = getattr(base, "httpx2", None) or base.httpx
+        left = list(bodies)
+        transport = http.MockTransport(lambda request: http.Response(200, json=left.pop(0)))
+        self.client = openai.OpenAI(max_retries=0, http_client=http.Client(transport=transport))
+
+
+@responses_only
+@pytest.mark.parametrize(
+    "odd",
+    [{}, [], {"error": {"code": "x"}}, {**RESPONSE_BODY, "status": None}, {**RESPONSE_BODY, "status": "cancelling"}],
+    ids=str,
+)
+def test_an_odd_look_is_no_end(telemetry: Any, name: str, odd: Any) -> None:
+    """Only a terminal state is one; the real end is still counted."""
+    queued = {**RESPONSE_BODY, "status": "queued", "usage": {"input_tokens": 0, "output_tokens": 0}}
+    client = Answers(queued, odd, {**RESPONSE_BODY, "status": "completed", "usage": USED}).client
+    job = response_in_background(client, **TAKES_KEYWORD)
+    client.get(f"/responses/{job.id}", cast_to=object)
+    assert [(record[STATE], record[STATUS]) for record in telemetry.records] == [("pending", "unknown")]
+    client.get(f"/responses/{job.id}", cast_to=object)
+    assert [(record[STATE], record.get(INPUT)) for record in telemetry.records] == [("pending", None), ("final", 10)]
+
+
+@responses_only
+def test_a_server_that_gives_an_id_twice_loses_nothing(telemetry: Any, name: str) -> None:
+    """Each order is a consumption of its own."""
+    done = {**RESPONSE_BODY, "status": "completed", "usage": USED}
+    queued = {**RESPONSE_BODY, "status": "queued"}
+    client = Answers(done, done, queued, done, queued, done).client
+    for _ in range(2):
+        response_in_background(client)
+    for _ in range(2):
+        client.get(f"/responses/{response_in_background(client).id}", cast_to=object)
+    final = [record for record in telemetry.records if record[STATE] == "final"]
+    assert len({record[ID] for record in final}) == len(final) == 4
+    assert telemetry.total("gen_ai.client.inference.usage.input_tokens") == 40
+
+
+@responses_only
+def test_looks_are_no_calls_under_way(provider: Any, tmp_path: Path, name: str) -> None:
+    """However long one takes, it leaves no line of its own, and nothing in memory."""
+    from openai_metering import OpenAIInstrumentor, call
+
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(ledger_dir=str(tmp_path), ledger_started_after=0)
+    try:
+        with openai.OpenAI(base_url=provider.base_url) as client:
+            job = response_in_background(client)
+            before = len(call.calls_under_way)
+            for _ in range(5):
+                client.responses.retrieve(job.id)
+            assert len(call.calls_under_way) == before
+    finally:
+        instrumentor.uninstrument()
 
 
 def test_jobs_are_bounded_in_number_and_age(telemetry: Any, client: Any, monkeypatch: Any, caplog: Any) -> None:

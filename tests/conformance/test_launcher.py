@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -286,7 +287,10 @@ def test_openai_is_not_imported_for_the_application(provider: Any, tmp_path: Pat
     found = [name for name in sys.modules if name.partition(".")[0] in ("openai", "httpx", "httpx2", "pydantic")]
     assert not found, found
     """
-    received = launch(tmp_path, provider, script)
+    others = [
+        entry.name for entry in entry_points(group="opentelemetry_instrumentor") if entry.name != "openai_metering"
+    ]
+    received = launch(tmp_path, provider, script, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=",".join(others))
     assert received.records == []
 
 

@@ -144,6 +144,8 @@ def test_an_ordinary_name_is_not_taken_for_a_key(text):
 
 def test_secrets_are_not_kept_in_the_memory_of_harmless_texts():
     """What was masked is remembered nowhere, whole or in part."""
+    masking._harmless_credentials.clear()
+    masking._harmless.clear()
     for key in (*KEYS.values(), AZURE_HEX, AZURE_LONG):
         for credential in (True, False, True):
             mask(f"alias {key}" if key in KEYS.values() else key, credential=credential)

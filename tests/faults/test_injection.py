@@ -452,7 +452,13 @@ KEYWORD_ITSELF = {
     "seams.keyword:_subclasses",
     "seams.patches:Patches.__init__",
     "seams.patches:Patches.replace",
+    "seams.patches:Patches.has",
+    "seams.patches:inside",
+    "seams.patches:_inside",
+    "seams.patches:_own",
+    "seams.patches:_is_wrapper",
     "seams.metering:Metering.__init__",
+    "seams.metering:Metering.__post_init__",
 }
 
 

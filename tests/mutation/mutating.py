@@ -23,8 +23,11 @@ RESULTS = "OPENAI_METERING_TEST_MUTANTS_FILE"
 
 chosen, results = os.environ.get(CHOSEN, "0/1"), os.environ.get(RESULTS, os.devnull)  # the tests empty the environment
 
-waiting.wait_for.__defaults__ = ("the condition", 0.5)
-"""What is broken may leave no record: a test that waits for one fails sooner than usual, and so is told from a survivor."""
+
+def pytest_configure(config: Any) -> None:
+    """What is broken may leave no record: a test that waits for one fails sooner than usual, and so is told from a survivor."""
+    del config
+    waiting.wait_for.__defaults__ = ("the condition", 0.5)
 
 
 class _Kept:

@@ -16,7 +16,7 @@ from openai_metering.finished import COMPLETED, DROPPED, STOPPED, UNREAD
 from openai_metering.seams.codings import ObservedDecoder, RawReader, reads_decoded
 from openai_metering.seams.failures import classify
 from openai_metering.seams.streams import is_extra, tell
-from openai_metering.usage import text
+from openai_metering.usage import code
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -168,8 +168,8 @@ class EventReader:
         call = self._call
         error = chunk.get("error")
         if error:
-            code = error.get("code") or error.get("type") if isinstance(error, dict) else None
-            call.answer.failed = text(code) or "error"
+            told = error.get("code") or error.get("type") if isinstance(error, dict) else None
+            call.answer.failed = code(told) or "error"
             call.complete()  # the SDK raises, and reads no further
         else:
             call.observe(chunk)

@@ -75,6 +75,9 @@ def find(headers: Any) -> Carrier | None:
     return None
 
 
-def put(headers: Any, carrier: Carrier) -> dict[str, Any]:
-    """Return a copy of the headers with the carrier in it."""
-    return {**headers, KEY: carrier} if isinstance(headers, Mapping) else {KEY: carrier}
+def put(headers: Any, carrier: Carrier) -> Any:
+    """Return a copy of the headers with the carrier in it; what can be no headers is left to the SDK to refuse."""
+    if isinstance(headers, Mapping):
+        return {**headers, KEY: carrier}
+    absent = headers is None or type(headers).__module__.partition(".")[0] == "openai"
+    return {KEY: carrier} if absent else headers

@@ -310,7 +310,9 @@ def _look(
     """Start to look at a job: nothing is billed, and the end of the job may be seen."""
     options = args[1] if len(args) > 1 else kwargs["options"]
     sight = Sight(signals, operation, server_of(client), operations.job_in(operation, options.url))
-    return _Sending(metering, sight, args, kwargs, _carrying(options, sight))
+    sending = _Sending(metering, sight, args, kwargs, _carrying(options, sight))
+    sending.enter(None)
+    return sending
 
 
 def _carrying(options: Any, call: Call) -> Any:

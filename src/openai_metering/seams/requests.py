@@ -32,19 +32,23 @@ def read_request(operation: Operation, body: Mapping[str, Any], client: Any, hea
         client: the SDK's client.
         headers: those of this request alone.
     """
-    model = text(body.get("model"))
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
     choices = body.get("n")
     return Request(
-        model if model is None else mask(model),
+        _masked(body.get("model")),
         body.get("stream") is True,
-        text(body.get("service_tier")),
+        _masked(body.get("service_tier")),
         count(limit),
         None if choices is None or choices == 1 else count(choices),
         _account(client, headers, "organization"),
         _account(client, headers, "project"),
         _facts(body, operation.facts) if operation.facts else (),
     )
+
+
+def _masked(value: Any) -> str | None:
+    given = text(value)
+    return None if given is None else mask(given)
 
 
 def _facts(body: Mapping[str, Any], rows: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

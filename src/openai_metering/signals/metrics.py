@@ -202,7 +202,8 @@ class Metrics:
             pending = self._pending
             for key, amount in additions:
                 pending[key] = pending.get(key, 0) + amount
-        if len(pending) > MAX_PENDING:  # nobody collects, or there are very many organizations
+        # Nobody collects, or there are very many organizations; or a stream ended after `uninstrument()`.
+        if len(pending) > MAX_PENDING or self not in _live:
             self.flush()
 
     def flush(self) -> None:
