@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
+import pickle
 import warnings
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -210,3 +212,15 @@ def test_websocket_connections_take_the_keyword_out() -> None:
     finally:
         instrumentor.uninstrument()
     assert connects or openai.__version__.startswith("1.40")
+
+
+@pytest.mark.parametrize("taken", ["of the class", "of an object"])
+def test_methods_are_copied_and_pickled_as_on_the_bare_sdk(telemetry: Any, taken: str) -> None:
+    """A configuration may hold a method of the SDK."""
+    client = openai.OpenAI(api_key="test")
+    completions = client.chat.completions
+    method = type(completions).create if taken == "of the class" else completions.create
+    assert copy.copy(method) == method
+    if taken == "of the class":
+        assert copy.deepcopy([method]) == [method]
+        assert pickle.loads(pickle.dumps(method)) == method

@@ -7,14 +7,13 @@ import inspect
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
-import wrapt
-
 from openai_metering import errors
 from openai_metering.attribution import EMPTY, Attribution
 from openai_metering.resolver import resolver_is_set, resolver_says
 from openai_metering.scope import attribution, current_attribution
 from openai_metering.seams import carrier as carriers, sockets
 from openai_metering.seams.patches import inside
+from openai_metering.seams.wrappers import Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +70,7 @@ def patch_raw_views(module: Any, patches: Patches, metering: Metering) -> None:
 
     @functools.wraps(original)
     def async_to_raw_response_wrapper(func: Any) -> Any:
-        return wrapt.FunctionWrapper(original(func), functools.partial(_carried, metering))
+        return Method(original(func), functools.partial(_carried, metering))
 
     patches.replace(module, "async_to_raw_response_wrapper", async_to_raw_response_wrapper)
 
@@ -133,7 +132,7 @@ def _wrapped(method: FunctionType, patches: Patches, metering: Metering) -> Any:
             sockets.patch_loaded(method.__module__, patches, metering)
         except Exception as error:
             errors.swallow("connect", error)
-        return wrapt.FunctionWrapper(method, functools.partial(sockets.connect, metering, patches))
+        return Method(method, functools.partial(sockets.connect, metering, patches))
     wrapper = _carried if "extra_headers" in parameters else _scoped
     bound = functools.partial(wrapper, metering)
     deprecation = getattr(method, "__deprecated__", None)
@@ -142,8 +141,8 @@ def _wrapped(method: FunctionType, patches: Patches, metering: Metering) -> Any:
         # Kept outermost: its warning is to name the caller's line, not ours.
         from typing_extensions import deprecated  # noqa: PLC0415 - the SDK has it, and only deprecated methods need it
 
-        return deprecated(deprecation)(wrapt.FunctionWrapper(inner, bound))
-    return wrapt.FunctionWrapper(method, bound)
+        return deprecated(deprecation)(Method(inner, bound))
+    return Method(method, bound)
 
 
 def _carried(

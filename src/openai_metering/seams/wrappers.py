@@ -1,0 +1,64 @@
+"""Wrappers around methods of the SDK that can be copied and pickled as the methods themselves can."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import operator
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Function = wrapt.FunctionWrapper[Any, Any]
+    Bound = wrapt.BoundFunctionWrapper[Any, Any]
+else:
+    Function, Bound = wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper  # generic from wrapt 2.0 on
+
+
+def _found(module: str, name: str) -> Any:
+    """What a module calls by a dotted name."""
+    return operator.attrgetter(name)(importlib.import_module(module))
+
+
+class BoundMethod(Bound):
+    """A wrapped method of an object, or of a class where it is looked up there."""
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        instance = self._self_instance
+        return self if instance is None else getattr(copy.deepcopy(instance, memo), self.__name__)
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        instance = self._self_instance
+        if instance is None:
+            return _found, (self.__module__, self.__qualname__)
+        return getattr, (instance, self.__name__)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        del protocol
+        return self.__reduce__()
+
+
+class Method(Function):
+    """A wrapped method as its class defines it."""
+
+    __bound_function_wrapper__ = BoundMethod
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        del memo
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _found, (self.__module__, self.__qualname__)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        del protocol
+        return self.__reduce__()
