@@ -216,27 +216,31 @@ AGENTS = [agents_responses, agents_streamed, agents_chat]
 
 
 def litellm_plain(who: Who) -> Any:
+    del who  # it posts by itself, and hands on what it does not know within the body
     import litellm
 
-    return litellm.completion(**CHAT, **who).choices[0].message.content
+    return litellm.completion(**CHAT).choices[0].message.content
 
 
 def litellm_streamed(who: Who) -> Any:
+    del who  # it posts by itself, and hands on what it does not know within the body
     import litellm
 
-    return [chunk.choices[0].delta.content for chunk in litellm.completion(**CHAT, stream=True, **who)]
+    return [chunk.choices[0].delta.content for chunk in litellm.completion(**CHAT, stream=True)]
 
 
 async def litellm_async(who: Who) -> Any:
+    del who  # it posts by itself, and hands on what it does not know within the body
     import litellm
 
-    return (await litellm.acompletion(**CHAT, **who)).choices[0].message.content
+    return (await litellm.acompletion(**CHAT)).choices[0].message.content
 
 
 async def litellm_async_streamed(who: Who) -> Any:
+    del who  # it posts by itself, and hands on what it does not know within the body
     import litellm
 
-    stream = await litellm.acompletion(**CHAT, stream=True, **who)
+    stream = await litellm.acompletion(**CHAT, stream=True)
     return [chunk.choices[0].delta.content async for chunk in stream]
 
 

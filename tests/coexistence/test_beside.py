@@ -31,10 +31,15 @@ ORDERS = [
 # The calls for which a package has no span while they are made: Traceloop makes those of Responses afterwards, and the
 # first official package knows nothing but `create()` of chat and embeddings.
 SPAN_AFTERWARDS = {"traceloop": {"response", "response_streamed", "async_response_read_late"}}
-NO_SPAN = {"official_v2": {"parsed", "response", "response_streamed", "async_response_read_late"}}
+NO_SPAN = {
+    "official_v2": {"parsed", "response", "response_streamed", "async_response_read_late"},
+    "official": {"litellm_plain", "litellm_streamed", "litellm_async", "litellm_async_streamed"},  # posts by itself
+}
 
 # Calls of packages that have no place for the keyword; the scope is there for them.
-NO_KEYWORD = {"langchain_embeddings", "agents_responses", "agents_streamed", "agents_chat", "litellm_embeddings"}
+NO_KEYWORD = {"langchain_embeddings", "agents_responses", "agents_streamed", "agents_chat"} | {
+    f"litellm_{name}" for name in ("plain", "streamed", "async", "async_streamed", "embeddings")
+}
 
 INSTALLED = os.environ.get("COEXISTENCE", "").split()
 INSTRUMENTATIONS = [name for name in INSTALLED if name in INSTRUMENTORS]
