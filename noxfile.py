@@ -42,9 +42,6 @@ SDKS = {
     "2.*": ["respx"],
     "3.0.0": [],
 }
-BETWEEN = ("1.109.*", "2.0.0", "3.0.0")
-"""Those whose neighbours are tested in full: what depends on the SDK's own shape is enough for them."""
-OLDEST_SDK = "1.40.0"
 FULL = os.environ.get("OPENAI_METERING_TEST_SIZE") == "full"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 REQUIRED_IN_CI = ("3.10", "3.13")
@@ -75,17 +72,11 @@ COEXISTENCE = {
 # What depends on the SDK or on the interpreter: all but the command line, the Collector and the documents.
 CORE = ["tests/core", "tests/conformance", "tests/faults", "tests/property"]
 
-# The same without what is borne alike on each SDK, which the oldest and the newest show.
-CALLS = ["tests/core", "tests/conformance"]
-
 # What depends on the interpreter or on OpenTelemetry alone: one SDK is enough for how servers and faults are borne.
 CENTRE = [
     "tests/core",
-    "tests/property",
-    *(
-        f"tests/conformance/test_{name}.py"
-        for name in ("forms", "launcher", "lifecycle", "scope", "sockets", "streams")
-    ),
+    *(f"tests/conformance/test_{name}.py" for name in ("launcher", "lifecycle", "scope", "streams", "jobs", "who")),
+    *(["tests/property", "tests/conformance/test_forms.py", "tests/conformance/test_sockets.py"] if FULL else []),
 ]
 # What depends on how the SDK is made: what it can send, in which forms, and where it is patched.
 SHAPE = [
@@ -161,7 +152,7 @@ def pythons(session: nox.Session) -> None:
 def sdks(session: nox.Session, sdk: str) -> None:
     """What depends on the SDK, on its older versions."""
     install(session, f"openai=={sdk}", *SDKS[sdk])
-    chosen = CORE if sdk == OLDEST_SDK or FULL else SHAPE if sdk in BETWEEN else CALLS
+    chosen = CORE if FULL else SHAPE
     session.run("python", "-m", "pytest", "-q", *PARALLEL, *chosen, *session.posargs)
 
 

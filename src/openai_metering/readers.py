@@ -94,7 +94,7 @@ def _read_chat_usage(answer: Answer, body: Any) -> None:
 def read_response(answer: Answer, body: Any) -> None:
     """Read an object of the Responses API."""
     read_head(answer, body)
-    status = part(body, "status")
+    status = text(part(body, "status"))
     if status in ("queued", "in_progress"):
         answer.deferred = True
         answer.job = answer.response_id
