@@ -241,7 +241,7 @@ OPERATIONS = [
         "agents.sessions",
         "/agents/sessions",
         "beta.agents.sessions",
-        {"agent": {"type": "inline"}, "environment": {"type": "hosted"}},
+        {"agent": {"type": "inline"}, "environment": {"type": "hosted"}, "input": "Hello"},
         **LATER,
     ),
     Operation(
