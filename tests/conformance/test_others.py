@@ -166,7 +166,7 @@ def test_wrappers_around_a_method(provider: Any, telemetry: Any, first: bool, le
     assert vars(completions)["create"] is bare
 
 
-@pytest.mark.parametrize("first", [False], ids=["ours first"])
+@pytest.mark.parametrize("first", [True, False], ids=["theirs first", "ours first"])
 def test_a_wrapper_around_the_request_of_a_subclass(provider: Any, telemetry: Any, first: bool) -> None:
     """A package that wraps `OpenAI.request`, and puts back what it found, never takes the seam away."""
     instrumentor = OpenAIInstrumentor()

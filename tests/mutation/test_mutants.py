@@ -41,7 +41,7 @@ def test_whatever_is_broken_a_test_fails(part: int, tmp_path: Path) -> None:
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            CHOSEN: f"{part * STEP // (PARTS)}/{STEP}",
+            CHOSEN: f"{part * STEP // PARTS}/{STEP}",
             RESULTS: str(results),
         },
         capture_output=True,
@@ -52,7 +52,7 @@ def test_whatever_is_broken_a_test_fails(part: int, tmp_path: Path) -> None:
     assert results.exists(), ran.stdout + ran.stderr
     found = [json.loads(line) for line in results.read_text("utf-8").splitlines()]
     print(Counter(one["killed_by"].partition("::")[0] for one in found if one["killed_by"]))
-    assert len(found) == len(ALL[part * STEP // (PARTS) :: STEP])
+    assert len(found) == len(ALL[part * STEP // PARTS :: STEP])
     survivors = [one["mutant"] for one in found if one["killed_by"] is None and one["mutant"] not in EQUIVALENT]
     assert survivors == []
 

@@ -116,8 +116,8 @@ def _folder(output: Path) -> Path:
 @contextlib.contextmanager
 def _pipeline(wanted: str, folder: Path) -> Iterator[str]:
     """Start the pipeline, say which one it is, and give its OTLP/HTTP endpoint."""
-    from openai_metering.local.collector import LocalCollector  # noqa: PLC0415
-    from openai_metering.local.discovery import CollectorError, find_collector  # noqa: PLC0415
+    from openai_metering.local.collector import LocalCollector  # noqa: PLC0415 - `--help` needs no Collector
+    from openai_metering.local.discovery import CollectorError, find_collector  # noqa: PLC0415 - likewise
 
     if wanted != "embedded":
         try:

@@ -174,7 +174,7 @@ def _nearest(table: Table) -> Callable[[str], str]:
             best = extract(key, choices.keys(), scorer=fuzz.ratio, score_cutoff=_LIKENESS)
             return best[0] if best else None
     except ModuleNotFoundError:
-        from openai_metering.directory.checks import closest  # noqa: PLC0415
+        from openai_metering.directory.checks import closest  # noqa: PLC0415 - in place of the extra
 
         def near(key: str) -> str | None:
             return closest(key, choices)

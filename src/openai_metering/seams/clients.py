@@ -59,8 +59,7 @@ class Clients:
     def _join(self, client: type) -> None:
         owner = next(owner for owner in client.__mro__ if REQUEST in vars(owner))
         found = inside(owner, REQUEST)
-        if found in _made:
+        while (seam := self._by_original.get(found)) is None and found in _made:
             found = found.__wrapped__
-        seam = self._by_original.get(found)
         if seam is not None:  # else an application's own method, which hands on to the seam by itself, or does not
             self._patches.replace(owner, REQUEST, seam)
