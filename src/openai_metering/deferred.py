@@ -82,9 +82,14 @@ class _Jobs:
             )
 
     def is_known(self, key: str, *, steps: bool) -> bool:
-        """Whether a job with this key was ordered before; where it has ended, an end of that key may be seen again."""
+        """Whether a job with this key was ordered before; where it has ended, an end of that key may be seen again.
+
+        Without ``steps`` the key now stands for the new job: the one before is not waited for any more.
+        """
         with self._lock:
-            known = key in self._waiting or key in self._ended
+            known = key in self._waiting or key in self._steps or key in self._ended
+            for before in [] if steps else [key, *self._steps.get(key, ())]:
+                self._taken(key, before)
             self._ended.pop(key, None)
             for ended in [ended for ended in self._ended if ended.startswith(key)] if steps else ():
                 del self._ended[ended]

@@ -450,6 +450,20 @@ def test_a_server_that_gives_an_id_twice_loses_nothing(telemetry: Any, name: str
 
 
 @responses_only
+def test_an_end_belongs_to_the_last_job_of_its_id(telemetry: Any, name: str) -> None:
+    """A server that gives the id of a job which has not ended away again means the new one from then on."""
+    done = {**RESPONSE_BODY, "status": "completed", "usage": USED}
+    queued = {**RESPONSE_BODY, "status": "queued"}
+    client = Answers(queued, queued, queued, done).client
+    jobs = [response_in_background(client) for _ in range(3)]
+    assert len(deferred.waiting_jobs) == 1
+    client.get(f"/responses/{jobs[-1].id}", cast_to=object)
+    pending, final = ([record[ID] for record in telemetry.records if record[STATE] == s] for s in ("pending", "final"))
+    assert len(set(pending)) == 3
+    assert final == pending[-1:]
+
+
+@responses_only
 def test_looks_are_no_calls_under_way(provider: Any, tmp_path: Path, name: str) -> None:
     """However long one takes, it leaves no line of its own, and nothing in memory."""
     from openai_metering import OpenAIInstrumentor, call

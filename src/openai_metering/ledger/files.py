@@ -128,7 +128,7 @@ def is_written(path: Path) -> bool:
 
 def living_processes(folder: Path) -> set[str]:
     """The processes that write to a ledger folder now, named as ``process_of`` does; a look at each file."""
-    return {process_of(path) for path in _existing(folder) if path.stat().st_size and is_written(path)}
+    return {process_of(path) for path, size in _existing(folder) if size and is_written(path)}
 
 
 def delete_oldest(folder: Path, max_bytes: int) -> tuple[int, int]:
@@ -137,7 +137,7 @@ def delete_oldest(folder: Path, max_bytes: int) -> tuple[int, int]:
     Returns:
         How many files were deleted, and their bytes.
     """
-    files = [(path, path.stat().st_size) for path in _existing(folder)]
+    files = list(_existing(folder))
     excess = sum(size for _, size in files) - max_bytes
     deleted, deleted_bytes = 0, 0
     for path, size in files:
@@ -149,8 +149,11 @@ def delete_oldest(folder: Path, max_bytes: int) -> tuple[int, int]:
     return deleted, deleted_bytes
 
 
-def _existing(folder: Path) -> Iterable[Path]:
-    return sorted(path for path in folder.glob("usage-*.jsonl") if is_ledger_file(path))
+def _existing(folder: Path) -> Iterable[tuple[Path, int]]:
+    """The files of a ledger with their sizes, the oldest first; other processes may delete some meanwhile."""
+    for path in sorted(path for path in folder.glob("usage-*.jsonl") if is_ledger_file(path)):
+        with suppress(FileNotFoundError):
+            yield path, path.stat().st_size
 
 
 def is_gone(file: Any) -> bool:
