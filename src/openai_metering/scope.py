@@ -39,16 +39,21 @@ def current_attribution() -> Attribution:
 
 
 def said(
-    values: object, organization_id: object, subscriber_identity: object, subscriber_credential: object, tags: object
+    values: object,
+    organization_id: object,
+    subscriber_identity: object,
+    subscriber_credential: object,
+    tags: dict[str, object],
 ) -> Attribution:
-    """What is given as a mapping and by name, the names over the mapping."""
-    levels = (
-        (ORGANIZATION, organization_id),
-        (SUBSCRIBER, subscriber_identity),
-        (CREDENTIAL, subscriber_credential),
-    )
-    named = {**cast("dict[str, object]", tags), **{name: value for name, value in levels if value is not None}}
-    return Attribution.from_mapping(values).merge(Attribution.from_mapping(named))
+    """What is given as a mapping and by name, the names over the mapping; ``tags`` is filled up with them."""
+    if organization_id is not None:
+        tags[ORGANIZATION] = organization_id
+    if subscriber_identity is not None:
+        tags[SUBSCRIBER] = subscriber_identity
+    if subscriber_credential is not None:
+        tags[CREDENTIAL] = subscriber_credential
+    named = Attribution.from_mapping(tags)
+    return named if values is None else Attribution.from_mapping(values).merge(named)
 
 
 class attribution:  # noqa: N801 - used like a function: `with attribution(organization_id="AcmeSoft"):`

@@ -62,7 +62,7 @@ class Usage:
     counts: Mapping[str, Number] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass
 class Answer:
     """What an answer has said so far; readers fill it in, from one body or from chunk after chunk."""
 
@@ -100,6 +100,11 @@ class Answer:
     ended: int | None = None
     facts: dict[str, str] | None = None
     """Further attributes that decide about a price, e.g. the size of images."""
+
+
+def nothing_said() -> Answer:
+    """An answer that has said nothing yet: its fields are the class's own, and cost nothing until they are filled in."""
+    return object.__new__(Answer)
 
 
 def part(source: Any, name: str) -> Any:
@@ -189,7 +194,7 @@ class Shape:
     also: tuple[str, ...] = ()
     rows: Mapping[str, str | _Amount | Shape | None] = field(init=False)
     """All of it by name: an attribute for a whole number, ``None`` for what is not recorded."""
-    totals: tuple[str, ...] = field(init=False)
+    totals: frozenset[str] = field(init=False)
     """The attributes of its own numbers; usage that has none of them says nothing."""
 
     def __post_init__(self) -> None:
@@ -198,7 +203,7 @@ class Shape:
         rows |= {name: _Amount(attribute) for name, attribute in self.amounts}
         rows |= dict(self.details)
         object.__setattr__(self, "rows", rows)
-        object.__setattr__(self, "totals", (*dict(self.counts).values(), *dict(self.amounts).values()))
+        object.__setattr__(self, "totals", frozenset((*dict(self.counts).values(), *dict(self.amounts).values())))
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -225,7 +230,7 @@ def read_usage(answer: Answer, usage: Any, shape: Shape, *, add: bool = False) -
     valid, unknown = _read(counts, usage, shape)
     if unknown:
         keep_raw(answer, unknown)
-    if not valid or not any(attribute in counts for attribute in shape.totals):
+    if not valid or shape.totals.isdisjoint(counts):
         if not valid or not _is_empty(usage):
             answer.invalid = True
             answer.counts = None
@@ -257,13 +262,13 @@ def _read(counts: dict[str, Number], source: Any, shape: Shape) -> tuple[bool, d
         Whether each number of its own is one; and what has a name that the shape does not know.
     """
     fields = _fields(source)
-    valid, unknown = True, None
+    valid, unknown, rows = True, None, shape.rows
     for name, value in fields.items() if fields is not None else ():
         if value is None:
             continue
-        row = shape.rows.get(name, False)
+        row = rows.get(name, False)
         if type(row) is str:
-            number: Number | None = count(value)
+            number: Number | None = value if type(value) is int and 0 <= value <= MAX_COUNT else count(value)
             if number is None:
                 valid = False
             else:

@@ -18,13 +18,17 @@ from openai_metering.signals.series import Attributes as _Attributes, Series
 from openai_metering.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable
 
     from openai_metering.attribution import Resolved
     from openai_metering.finished import FinishedCall, Request, Server
     from openai_metering.operations import Operation
     from openai_metering.settings import Settings
-    from openai_metering.usage import Number
+    from openai_metering.usage import Number, Usage
+
+    _Key = tuple[Any, ...]
+    """A counter, the function that makes the attributes, and what it makes them of."""
+    _Addition = tuple[_Key, Number]
 
 DURATION_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 
@@ -121,7 +125,7 @@ class Metrics:
         meter.create_observable_gauge(
             c.METRIC_OPEN_CALLS, [_collected], "{call}", "Calls whose answer is still being read."
         )
-        self._pending: dict[tuple[Any, _Attributes], Number] = {}
+        self._pending: dict[_Key, Number] = {}
         self._lock = threading.Lock()
         self._series = Series(settings.metric_series)
         _live.add(self)
@@ -142,11 +146,23 @@ class Metrics:
                 duration, common if finished.error_type is None else _with_error(common, finished.error_type)
             ),
         )
-        additions: list[tuple[tuple[Any, _Attributes], Number]] = [
-            ((self._calls, _calls(finished.operation.name, finished.outcome, finished.usage.status, finished.who)), 1)
+        operation, usage, who = finished.operation, finished.usage, finished.who
+        additions: list[_Addition] = [
+            (
+                (
+                    self._calls,
+                    _calls,
+                    operation.name,
+                    finished.outcome,
+                    usage.status,
+                    who.status,
+                    who.attribution.organization_id,
+                ),
+                1,
+            )
         ]
         if finished.state != TOLD:
-            additions += self._used(finished, common)
+            self._used(usage, common, additions)
         self._sum(additions)
 
     def count(self, *counted: tuple[str, int, str, str]) -> None:
@@ -157,13 +173,15 @@ class Metrics:
         """
         if self._listener:
             self._sum(
-                [((self._own[name], _own_attributes(key, value)), amount) for name, amount, key, value in counted]
+                [((self._own[name], _own_attributes, key, value), amount) for name, amount, key, value in counted]
             )
 
     def settle(self, finished: FinishedCall) -> None:
         """Count what a job used, whose call was counted when it was ordered."""
         if self._listener:
-            self._sum(self._used(finished, self._common(finished)))
+            additions: list[_Addition] = []
+            self._used(finished.usage, self._common(finished), additions)
+            self._sum(additions)
 
     def _common(self, finished: FinishedCall) -> _Attributes:
         answer = finished.answer
@@ -177,27 +195,29 @@ class Metrics:
             self._levels,
         )
 
-    def _used(self, finished: FinishedCall, common: _Attributes) -> list[tuple[tuple[Any, _Attributes], Number]]:
-        counts = finished.usage.counts
-        additions: list[tuple[tuple[Any, _Attributes], Number]] = []
-        if finished.usage.status == "reported":
+    def _used(self, usage: Usage, common: _Attributes, additions: list[_Addition]) -> None:
+        counts = usage.counts
+        if usage.status == "reported":
             for counter, total, splits in self._counters:
-                amount = counts.get(total)
-                if amount:
-                    if not splits:
-                        additions.append(((counter, _with_modality(common, "unknown")), amount))
-                        continue
-                    for modality, part in _by_modality(counts, amount, splits):
-                        additions.append(((counter, _with_modality(common, modality)), part))
-        if finished.usage.status == "reported" or finished.usage.reason == "from_request":
+                rest = counts.get(total)
+                if not rest:
+                    continue
+                for attribute, modality in splits:
+                    if part := min(counts.get(attribute, 0), rest):
+                        rest -= part
+                        additions.append(((counter, _with_modality, common, modality), part))
+                if rest:
+                    additions.append(((counter, _with_modality, common, "unknown"), rest))
+        elif usage.reason != "from_request":
+            return
+        if not _UNITS.keys().isdisjoint(counts):
             additions += [
-                ((self._units, _with_unit(common, _UNITS[name])), counts[name])
-                for name in counts.keys() & _UNITS.keys()
-                if counts[name]
+                ((self._units, _with_unit, common, _UNITS[name]), number)
+                for name, number in counts.items()
+                if number and name in _UNITS
             ]
-        return additions
 
-    def _sum(self, additions: list[tuple[tuple[Any, _Attributes], Number]]) -> None:
+    def _sum(self, additions: list[_Addition]) -> None:
         with self._lock:
             pending = self._pending
             for key, amount in additions:
@@ -210,9 +230,9 @@ class Metrics:
         """Hand what was counted to the counters."""
         with self._lock:
             pending, self._pending = self._pending, {}
-        for (counter, attributes), amount in pending.items():
+        for (counter, attributes, *values), amount in pending.items():
             try:
-                counter.add(amount, self._series.within(counter, attributes))
+                counter.add(amount, self._series.within(counter, attributes(*values)))
             except Exception as error:
                 errors.swallow("metrics", error)
 
@@ -245,19 +265,6 @@ def _collected(options: Any) -> list[Observation]:
     for live in tuple(_live):
         live.flush()
     return [Observation(max(live.open_calls() for live in _live))] if _live else []
-
-
-def _by_modality(
-    counts: Mapping[str, Number], total: Number, splits: tuple[tuple[str, str], ...]
-) -> Iterator[tuple[str, Number]]:
-    rest = total
-    for attribute, modality in splits:
-        part = min(counts.get(attribute, 0), rest)
-        if part:
-            rest -= part
-            yield modality, part
-    if rest:
-        yield "unknown", rest
 
 
 @functools.lru_cache(maxsize=4096)
@@ -306,15 +313,15 @@ def _with_unit(common: _Attributes, unit: str) -> _Attributes:
 
 
 @functools.lru_cache(maxsize=4096)
-def _calls(operation: str, outcome: str, usage_status: str, who: Resolved) -> _Attributes:
+def _calls(operation: str, outcome: str, usage: str, status: str, organization: str | None) -> _Attributes:
     attributes: dict[str, Any] = {
         c.OPERATION: operation,
         c.OUTCOME: outcome,
-        c.USAGE_STATUS: usage_status,
-        c.ATTRIBUTION_STATUS: who.status,
+        c.USAGE_STATUS: usage,
+        c.ATTRIBUTION_STATUS: status,
     }
-    if who.attribution.organization_id is not None:
-        attributes[c.ORGANIZATION_ID] = who.attribution.organization_id
+    if organization is not None:
+        attributes[c.ORGANIZATION_ID] = organization
     return _Attributes(attributes)
 
 

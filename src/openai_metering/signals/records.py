@@ -8,13 +8,14 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import _logs, trace
-from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry._logs import SeverityNumber
 
 from openai_metering import errors, settings as options
 from openai_metering.finished import PENDING, STARTED, TOLD
 from openai_metering.ledger import Ledger, Rules
 from openai_metering.signals import conventions as c
 from openai_metering.signals.attributes import at_end, at_start
+from openai_metering.signals.loggers import Emitter
 from openai_metering.signals.providers import Listener
 from openai_metering.usage import UNKNOWN
 from openai_metering.version import VERSION, installed
@@ -47,7 +48,7 @@ class Records:
         self._failing = False
         self._listener = Listener(logger_provider, _logs.get_logger_provider)
         self._tracing = Listener(tracer_provider, trace.get_tracer_provider)
-        self._logger = _logs.get_logger(c.SCOPE_NAME, VERSION, logger_provider, c.SCHEMA_URL)
+        self._emitter: Emitter | None = None
         self._rules = Rules(
             settings.ledger_fsync,
             settings.ledger_rotate_bytes,
@@ -100,20 +101,10 @@ class Records:
                     "opentelemetry-distro does) or set OPENAI_METERING_LEDGER_DIR to a folder.",
                 )
             return
-        span_context = finished.span_context
-        self._logger.emit(
-            LogRecord(
-                timestamp=finished.ended,
-                observed_timestamp=time.time_ns(),
-                context=None
-                if span_context is None
-                else trace.set_span_in_context(trace.NonRecordingSpan(span_context)),
-                severity_number=SeverityNumber.INFO,
-                severity_text="INFO",
-                attributes=attributes,
-                event_name=c.USAGE_EVENT,
-            )
-        )
+        if self._emitter is None:
+            provider = self._listener.provider
+            self._emitter = Emitter(_logs.get_logger(c.SCOPE_NAME, VERSION, provider, c.SCHEMA_URL))
+        self._emitter.emit(c.USAGE_EVENT, finished.ended, finished.span_context, attributes)
         self._tell((c.METRIC_RECORDS, 1, "destination", "otlp"))
 
     def _tell(self, *counted: tuple[str, int, str, str]) -> None:

@@ -12,12 +12,9 @@ class Attributes(dict[str, Any]):
     """A set of attributes that is cached, so compared by identity."""
 
     __slots__ = ()
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
+    __hash__ = object.__hash__  # type: ignore[assignment]
+    __eq__ = object.__eq__
+    __ne__ = object.__ne__
 
 
 OVERFLOW: Final = Attributes({c.METRIC_OVERFLOW: True})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context, trace
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from openai_metering.finished import CANCELLED, FAILED
@@ -37,6 +38,30 @@ def _suppressed(around: Context) -> bool:
     return bool(
         around.get(_SUPPRESS_KEY) or around.get("suppress_instrumentation") or around.get(_SUPPRESS_MODEL_CALLS)
     )
+
+
+# What is known of the object in which OpenTelemetry's SDK, of version 1.45, keeps the attributes of a span.
+_KEPT_IN = frozenset({"_dict", "_immutable", "_lock", "dropped", "max_value_len", "maxlen"})
+
+
+def _add(span: Any, attributes: dict[str, Any]) -> None:
+    """Set attributes on a span of ours that has not ended.
+
+    The SDK checks and copies each; ours are plain values, and go where the SDK would put them, if all that is known of
+    the place still holds and nothing is to be cut or left out.
+    """
+    kept = getattr(span, "_attributes", None)
+    if (
+        type(kept) is BoundedAttributes
+        and vars(kept).keys() == _KEPT_IN
+        and type(values := kept._dict) is dict  # noqa: SLF001
+        and kept.max_value_len is None
+        and (kept.maxlen is None or len(values) + len(attributes) <= kept.maxlen)
+    ):
+        with kept._lock:  # noqa: SLF001
+            values.update(attributes)
+    else:
+        span.set_attributes(attributes)
 
 
 class Spans:
@@ -86,7 +111,7 @@ class Spans:
         """Complete the span and end it."""
         span = finished.span
         if span.is_recording():
-            span.set_attributes(at_end(finished))
+            _add(span, at_end(finished))
             if finished.outcome in (FAILED, CANCELLED):
                 span.set_status(_ERROR)
         span.end(end_time=finished.ended)
