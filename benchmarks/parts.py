@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -56,7 +57,8 @@ def _importtime() -> float:
 
 
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True)
+    compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True, env=compiled)
 
 
 def _alone() -> list[tuple[str, str, float, float]]:
@@ -76,12 +78,12 @@ def _parts(folder: str) -> dict[str, Callable[[], object]]:
     import openai
 
     from openai_metering import attribution, bind
-    from openai_metering.attribution import EMPTY, Attribution, resolve
     from openai_metering.call import Call
     from openai_metering.finished import Request, Server
     from openai_metering.keys import KeyMap
     from openai_metering.ledger import Ledger
     from openai_metering.operations import CHAT_COMPLETIONS
+    from openai_metering.resolution import EMPTY, Attribution, resolve
     from openai_metering.seams import carrier
     from openai_metering.seams.metering import Metering
     from openai_metering.seams.who import who_of
@@ -140,9 +142,9 @@ def _websocket(folder: str) -> dict[str, Callable[[], object]]:
     """What the events of a websocket session cost: the SDK's own ``parse_event``, and what is added to it."""
     from openai.resources.realtime.realtime import RealtimeConnection
 
-    from openai_metering.attribution import EMPTY
     from openai_metering.finished import Server
     from openai_metering.realtime import socket_of
+    from openai_metering.resolution import EMPTY
     from openai_metering.seams.metering import Metering
     from openai_metering.seams.methods import ATTRIBUTE, WRAPPERS
     from openai_metering.seams.sending import Opening

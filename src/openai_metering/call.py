@@ -27,9 +27,9 @@ from openai_metering.usage import ESTIMATED, NOT_BILLED, REPORTED, UNKNOWN, Usag
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from openai_metering.attribution import Resolved
     from openai_metering.finished import Failure, Request, Server
     from openai_metering.operations import Operation
+    from openai_metering.resolution import Resolved
     from openai_metering.signals import Signals
     from openai_metering.usage import Number
 

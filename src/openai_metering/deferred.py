@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from openai_metering import errors
 
 if TYPE_CHECKING:
-    from openai_metering.attribution import Resolved
     from openai_metering.finished import Request, Server
     from openai_metering.jobs import Job
     from openai_metering.operations import Operation
+    from openai_metering.resolution import Resolved
 
 MAX_JOBS: Final = 10_000
 """Jobs that are waited for; and as many of which it is remembered that their end has been seen."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from openai_metering.attribution import Resolved
     from openai_metering.operations import Operation
+    from openai_metering.resolution import Resolved
     from openai_metering.usage import Answer, Usage
 
 COMPLETED: Final = "completed"

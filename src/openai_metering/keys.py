@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from openai_metering.attribution import EMPTY, Attribution
+from openai_metering.resolution import EMPTY, Attribution
 
 FINGERPRINT_LENGTH: Final = 16
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")

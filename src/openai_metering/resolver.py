@@ -7,8 +7,8 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
-from openai_metering.attribution import EMPTY, Attribution
 from openai_metering.errors import swallow, warn_once
+from openai_metering.resolution import EMPTY, Attribution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

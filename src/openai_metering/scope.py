@@ -8,8 +8,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from openai_metering.attribution import CREDENTIAL, EMPTY, ORGANIZATION, SUBSCRIBER, Attribution, Clear
 from openai_metering.errors import swallow
+from openai_metering.resolution import CREDENTIAL, EMPTY, ORGANIZATION, SUBSCRIBER, Attribution, Clear
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering import deferred
-from openai_metering.attribution import EMPTY, resolve
 from openai_metering.call import Call, open_calls
 from openai_metering.deferred import Waiting
 from openai_metering.finished import CANCELLED, COMPLETED, FAILED, FinishedCall, Request
+from openai_metering.resolution import EMPTY, resolve
 from openai_metering.usage import REPORTED, UNKNOWN, Usage, nothing_said
 
 if TYPE_CHECKING:

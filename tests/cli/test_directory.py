@@ -8,11 +8,11 @@ import json
 import pytest
 from usage_lines import NOBODY, line, record
 
-from openai_metering.attribution import Attribution
 from openai_metering.cli import main
 from openai_metering.cli.directory import COMMANDS
 from openai_metering.directory.periods import moment
 from openai_metering.keys import KeyMap, fingerprint, read_map
+from openai_metering.resolution import Attribution
 
 KEY = "sk-proj-Zq3vR8mW1xT5yB7nK2dL9p"
 HEADER = "credential,subscriber,organization\n"

@@ -12,10 +12,10 @@ import pytest
 from forms import MAIN, WHO
 
 from openai_metering import OpenAIInstrumentor
-from openai_metering.attribution import EMPTY, resolve
 from openai_metering.call import Call
 from openai_metering.finished import Request, Server
 from openai_metering.operations import CHAT_COMPLETIONS
+from openai_metering.resolution import EMPTY, resolve
 from openai_metering.seams import bodies
 from openai_metering.settings import Settings
 from openai_metering.signals import Signals

@@ -12,16 +12,16 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from openai_metering.attribution import EMPTY, Attribution, resolve
 from openai_metering.call import Call
 from openai_metering.finished import Request, Server
 from openai_metering.operations import CHAT_COMPLETIONS
+from openai_metering.resolution import EMPTY, Attribution, resolve
 from openai_metering.settings import Settings
 from openai_metering.signals import Signals
 
 if TYPE_CHECKING:
-    from openai_metering.attribution import Resolved
     from openai_metering.operations import Operation
+    from openai_metering.resolution import Resolved
 
 SERVER = Server("openai", "api.openai.com", 443)
 REQUEST = Request("gpt-4o")

@@ -10,10 +10,10 @@ from opentelemetry._logs import NoOpLoggerProvider
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
 
-from openai_metering.attribution import EMPTY, resolve
 from openai_metering.call import Call
 from openai_metering.finished import Request, Server
 from openai_metering.operations import CALLS
+from openai_metering.resolution import EMPTY, resolve
 from openai_metering.seams.bodies import EventReader
 from openai_metering.settings import Settings
 from openai_metering.signals import Signals

@@ -23,7 +23,7 @@ CORE = [name for name in FILES if not name.startswith(("cli.", "local."))]
 ROOMS = (
     ("errors", "masking", "usage", "version", "settings", "spellings"),
     ("shapes", "readers", "job_readers", "jobs", "reading"),
-    ("attribution", "operations", "free", "finished", "ledger"),
+    ("resolution", "operations", "free", "finished", "ledger"),
     ("realtime", "keys"),
     ("scope", "resolver"),
     ("threads",),
@@ -31,18 +31,19 @@ ROOMS = (
     ("pricing",),
     ("deferred", "call", "sights"),
     ("seams",),
+    ("installation",),
     ("instrumentor",),
     ("__init__",),
     ("integrations", "coverage", "directory", "exporter"),
 )
 RANK = {name: rank for rank, room in enumerate(ROOMS) for name in room}
 VALUES = {
-    "attribution": {"errors", "reading", "spellings"},
+    "resolution": {"errors", "reading", "spellings"},
     "reading": {"errors", "masking", "spellings"},
-    "keys": {"attribution"},
-    "resolver": {"errors", "attribution"},
+    "keys": {"resolution"},
+    "resolver": {"errors", "resolution"},
     "spellings": set(),
-    "scope": {"errors", "attribution"},
+    "scope": {"errors", "resolution"},
     "threads": {"scope"},
     "operations": {"job_readers", "jobs", "readers"},
     "free": {"operations"},

@@ -119,7 +119,7 @@ def test_a_map_without_the_secret_is_off_and_that_is_said_once(caplog):
     with caplog.at_level(logging.WARNING):
         instrumentor.instrument(key_map=f"{PRINT}=key1")
         try:
-            assert instrumentor._metering.key_map is None
+            assert instrumentor._installation.metering.key_map is None
         finally:
             instrumentor.uninstrument()
     assert [r.getMessage() for r in caplog.records].count(caplog.records[0].getMessage()) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emitting import answered, start
 
-from openai_metering.attribution import EMPTY, Attribution, resolve
+from openai_metering.resolution import EMPTY, Attribution, resolve
 from openai_metering.settings import Settings
 
 CALLS = "openai_metering.calls"

@@ -17,9 +17,9 @@ import pytest
 
 import openai_metering
 from openai_metering import finished, usage
-from openai_metering.attribution import EMPTY, SOURCES, Attribution, resolve
 from openai_metering.cli import columns, main, report
 from openai_metering.pricing import PriceFile, amounts, pricefile
+from openai_metering.resolution import EMPTY, SOURCES, Attribution, resolve
 from openai_metering.settings import OPTIONS, Settings
 from openai_metering.signals import conventions as c
 

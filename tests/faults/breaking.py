@@ -15,10 +15,10 @@ import openai_metering
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What is not broken: `errors` is the guard that all others report to, `instrumentor` the edge that the application calls
+# What is not broken: `errors` is the guard that all others report to, `instrumentor` and `installation` the edge that the application calls
 # itself, `version` runs at import, and the command line, its directory and the local servers are no part of a metered
 # process. Prices are made in the thread that exports, behind one guard that tests/cost tries.
-LEFT_ALONE = {"errors", "instrumentor", "version", "cli", "directory", "local", "pricing", "exporter"}
+LEFT_ALONE = {"errors", "instrumentor", "installation", "version", "cli", "directory", "local", "pricing", "exporter"}
 
 MODULES = [
     *(
@@ -74,7 +74,7 @@ def forget_everything() -> None:
     from openai_metering import masking
     from openai_metering.seams import servers
 
-    sys.modules["openai_metering.attribution"]._read_before.clear()
+    sys.modules["openai_metering.resolution"]._read_before.clear()
     masking._harmless.clear()
     masking._harmless_credentials.clear()
     servers._seen.clear()

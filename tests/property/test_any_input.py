@@ -13,12 +13,12 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.trace import NoOpTracerProvider
 
-from openai_metering.attribution import EMPTY, MAX_TAG_KEY_LENGTH, MAX_TAGS, MAX_VALUE_LENGTH, Attribution, resolve
 from openai_metering.call import Call
 from openai_metering.finished import Request, Server
 from openai_metering.ledger import otlp_attributes
 from openai_metering.masking import mask
 from openai_metering.operations import CHAT_COMPLETIONS, OPERATIONS, RESPONSES, Operation, find
+from openai_metering.resolution import EMPTY, MAX_TAG_KEY_LENGTH, MAX_TAGS, MAX_VALUE_LENGTH, Attribution, resolve
 from openai_metering.scope import attribution, current_attribution
 from openai_metering.seams.bodies import EventReader, read_body
 from openai_metering.settings import Settings

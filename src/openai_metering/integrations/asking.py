@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from openai_metering import errors
-from openai_metering.attribution import EMPTY, Attribution
+from openai_metering.resolution import EMPTY, Attribution
 
 Answer: TypeAlias = Attribution | Mapping[str, object] | None
 Who: TypeAlias = Callable[[Any], Answer]

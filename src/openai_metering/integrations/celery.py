@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering import errors
-from openai_metering.attribution import EMPTY, Attribution
 from openai_metering.integrations.asking import ask
+from openai_metering.resolution import EMPTY, Attribution
 from openai_metering.scope import attribution, current_attribution
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from openai_metering.scope import attribution
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from openai_metering.attribution import Attribution
     from openai_metering.integrations.asking import AsyncWho
+    from openai_metering.resolution import Attribution
 
 
 def attribution_middleware(who: AsyncWho) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering import errors
-from openai_metering.attribution import EMPTY
 from openai_metering.integrations.asking import ask
 from openai_metering.integrations.wsgi import scoped_body
+from openai_metering.resolution import EMPTY
 from openai_metering.scope import attribution
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from openai_metering.attribution import Attribution
     from openai_metering.integrations.asking import Who
     from openai_metering.integrations.wsgi import Application, Environ
+    from openai_metering.resolution import Attribution
 
 _ENTERED: Final = "openai_metering.entered"
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.trace import SpanProcessor
 
 from openai_metering import errors
-from openai_metering.attribution import EMPTY, resolve
 from openai_metering.instrumentor import metering_in_force
+from openai_metering.resolution import EMPTY, resolve
 from openai_metering.scope import current_attribution
 from openai_metering.signals.attributes import who
 from openai_metering.signals.others import is_model_call

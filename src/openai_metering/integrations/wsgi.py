@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from openai_metering.attribution import Attribution
     from openai_metering.integrations.asking import Who
+    from openai_metering.resolution import Attribution
 
     Environ = dict[str, Any]
     Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]

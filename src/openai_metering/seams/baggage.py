@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry import baggage, context, trace
 
 from openai_metering import errors
-from openai_metering.attribution import CREDENTIAL, EMPTY, ORGANIZATION, SUBSCRIBER, Attribution
+from openai_metering.resolution import CREDENTIAL, EMPTY, ORGANIZATION, SUBSCRIBER, Attribution
 from openai_metering.scope import current_attribution
 
 if TYPE_CHECKING:

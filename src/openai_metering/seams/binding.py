@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from openai_metering import errors
-from openai_metering.attribution import EMPTY, Attribution
+from openai_metering.resolution import EMPTY, Attribution
 from openai_metering.scope import said
 from openai_metering.seams import carrier as carriers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from openai_metering.attribution import Clear
+    from openai_metering.resolution import Clear
 
 Client = TypeVar("Client")
 

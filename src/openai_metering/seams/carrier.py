@@ -6,11 +6,11 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from openai_metering.attribution import EMPTY
+from openai_metering.resolution import EMPTY
 
 if TYPE_CHECKING:
-    from openai_metering.attribution import Attribution
     from openai_metering.call import Call
+    from openai_metering.resolution import Attribution
 
 KEY: Final = "openai-metering-carrier"
 """All lower case, as the SDK compares header names."""

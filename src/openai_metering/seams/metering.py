@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from openai_metering.attribution import Attribution
     from openai_metering.keys import KeyMap
+    from openai_metering.resolution import Attribution
     from openai_metering.seams.clients import Clients
     from openai_metering.settings import Settings
     from openai_metering.signals import Signals

@@ -10,7 +10,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering import errors
-from openai_metering.attribution import EMPTY, Attribution
+from openai_metering.resolution import EMPTY, Attribution
 from openai_metering.scope import current_attribution
 from openai_metering.seams.sending import sent
 from openai_metering.usage import part, text

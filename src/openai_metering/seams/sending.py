@@ -7,9 +7,9 @@ import functools
 from collections import deque
 from typing import Any, Final, NamedTuple
 
-from openai_metering.attribution import EMPTY, Attribution
 from openai_metering.finished import Request
 from openai_metering.masking import mask
+from openai_metering.resolution import EMPTY, Attribution
 from openai_metering.seams.who import NOTHING, Beneath
 from openai_metering.usage import count, part, text
 

@@ -21,10 +21,10 @@ from openai_metering.usage import count, part, text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from openai_metering.attribution import Attribution, Resolved
     from openai_metering.finished import Server
     from openai_metering.operations import Operation
     from openai_metering.realtime import Socket
+    from openai_metering.resolution import Attribution, Resolved
     from openai_metering.seams.metering import Metering
     from openai_metering.seams.sending import Opening, Sent
 

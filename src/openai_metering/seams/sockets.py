@@ -10,9 +10,9 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering import errors
-from openai_metering.attribution import Attribution
 from openai_metering.masking import mask
 from openai_metering.realtime import socket_of
+from openai_metering.resolution import Attribution
 from openai_metering.scope import current_attribution
 from openai_metering.seams import carrier as carriers, methods
 from openai_metering.seams.patches import inside

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from openai_metering import errors
-from openai_metering.attribution import EMPTY, Attribution, Resolved, resolve
 from openai_metering.keys import pseudonym
+from openai_metering.resolution import EMPTY, Attribution, Resolved, resolve
 from openai_metering.resolver import resolver_is_set, resolver_says
 from openai_metering.scope import current_attribution
 from openai_metering.seams import baggage, carrier as carriers

@@ -12,8 +12,8 @@ from openai_metering.signals.spans import Spans
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from openai_metering.attribution import Resolved
     from openai_metering.finished import FinishedCall, StartedCall
+    from openai_metering.resolution import Resolved
     from openai_metering.settings import Settings
 
 __all__ = ["Signals"]

@@ -10,9 +10,9 @@ from openai_metering.signals import conventions as c
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from openai_metering.attribution import Resolved
     from openai_metering.finished import FinishedCall, Request, Server
     from openai_metering.operations import Operation
+    from openai_metering.resolution import Resolved
 
     Attributes = dict[str, Any]
 

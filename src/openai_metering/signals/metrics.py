@@ -20,9 +20,9 @@ from openai_metering.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from openai_metering.attribution import Resolved
     from openai_metering.finished import FinishedCall, Request, Server
     from openai_metering.operations import Operation
+    from openai_metering.resolution import Resolved
     from openai_metering.settings import Settings
     from openai_metering.usage import Number, Usage
 

@@ -12,7 +12,7 @@ from openai_metering.signals.attributes import who
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from openai_metering.attribution import Resolved
+    from openai_metering.resolution import Resolved
 
 ANY: Final = "any"
 """Stands for whatever kind of operation there is."""

@@ -23,8 +23,8 @@ from openai_metering.version import VERSION, installed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from openai_metering.attribution import Resolved
     from openai_metering.finished import FinishedCall, StartedCall
+    from openai_metering.resolution import Resolved
     from openai_metering.settings import Settings
 
 RECORD_VERSION: Final = 1

@@ -17,8 +17,8 @@ from openai_metering.version import VERSION
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-    from openai_metering.attribution import Resolved
     from openai_metering.finished import FinishedCall, StartedCall
+    from openai_metering.resolution import Resolved
     from openai_metering.settings import Settings
 
 try:

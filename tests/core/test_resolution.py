@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from openai_metering import CLEAR, Attribution, attribution, current_attribution, errors
-from openai_metering.attribution import (
+from openai_metering.resolution import (
     EMPTY,
     MAX_TAG_KEY_LENGTH,
     MAX_TAGS,
@@ -30,7 +30,7 @@ from openai_metering.attribution import (
 )
 from openai_metering.spellings import SPELLINGS
 
-attribution_module = sys.modules["openai_metering.attribution"]
+attribution_module = sys.modules["openai_metering.resolution"]
 KEY = "sk-proj-abcDEF0123456789abcDEF0123456789"
 NOBODY = Attribution()
 
