@@ -449,6 +449,7 @@ KEYWORD_ITSELF = {
     "seams.keyword:patch_resources",
     "seams.keyword:_patch_methods",
     "seams.keyword:_wrapped",
+    "seams.keyword:_parameters",
     "seams.keyword:_subclasses",
     "seams.patches:Patches.__init__",
     "seams.patches:Patches.replace",
