@@ -241,9 +241,9 @@ def test_every_command_line_is_understood(capsys):
     for path in DOCUMENTS:
         text = path.read_text("utf-8")
         for line in re.findall(
-            r"(?:^|`)openai-metering ((?:report|demo|verify|replay|directory)[^`\n]*)", text, flags=re.MULTILINE
+            r"(?:^|`)openai-metering ((?:report|demo|verify|replay|directory|doctor|reconcile)[^`\n]*)", text, flags=re.MULTILINE
         ):
-            words = shlex.split(re.sub(r"[\[\]]|\|csv\|json|\|json|\.\.\.", "", line), comments=True)
+            words = shlex.split(re.sub(r"[\[\]]|\|[a-z|]+|\.\.\.", "", line), comments=True)
             assert main([*words, "--help"]) == 0, line
             known = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
             assert {word for word in words if word.startswith("--")} <= known, line

@@ -46,6 +46,11 @@ class Hierarchy:
         self.conflicts = 0
         """Calls whose record names another organization or subscriber than the directory; the record counts."""
 
+    @property
+    def tables(self) -> Tables:
+        """The three tables, by kind."""
+        return self._tables
+
     @classmethod
     def read(cls, folder: str) -> Hierarchy:
         """Read the directory in a folder.

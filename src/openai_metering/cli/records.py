@@ -273,6 +273,19 @@ def _usage(fields: _Fields) -> tuple[UsageStatus, str | None]:
     return "unknown", "no_status" if status is None else "status_not_understood"
 
 
+def row_of(record: Mapping[str, Any], facts: frozenset[str] = frozenset()) -> tuple[UsageRow | None, str | None]:
+    """Read one usage record that is an OTLP JSON log record.
+
+    Args:
+        record: as it stands in a line.
+        facts: names of further attributes that are kept.
+
+    Returns:
+        The record as far as it can be counted, and what could not be read.
+    """
+    return _row(record, facts)
+
+
 def _tags(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     tags = []
     for name, value in values.items():

@@ -11,7 +11,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from openai_metering.cli.grouping import GROUPED_KINDS, subtotals
+from openai_metering.cli.grouping import GROUPED_KINDS, Row, subtotals
+from openai_metering.cli.shaping import in_money, size_of
 from openai_metering.pricing.amounts import at_places
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import TextIO
 
-    from openai_metering.cli.grouping import Kind, Report, Row, Sum
+    from openai_metering.cli.grouping import Kind, Report, Sum
 
 MISSING: Final = "-"
 UNKNOWN: Final = "?"
 NUMBERS: Final = ("calls", "input", "of which\ncached", "output", "of which\nreasoning")
 LABELS: Final[dict[Kind, str]] = {
+    "others": "others",
     "unattributed": "unattributed",
     "unknown": "usage unknown",
     "not_billed": "not billed",
@@ -57,6 +59,8 @@ def write_table(report: Report, stream: TextIO) -> None:
 
 def footnotes(report: Report) -> Iterator[str]:
     """Say below the table what its numbers leave out, one sentence for each thing that happened."""
+    if report.period is not None:
+        yield f"Calls that ended in {report.period}{'' if report.before_period is None else f', beside {report.before_period}'}."
     yield "Cached tokens are part of input, reasoning tokens are part of output."
     estimated = sum(row.calls for row in report.rows if row.kind == "estimated")
     if estimated:
@@ -72,6 +76,10 @@ def footnotes(report: Report) -> Iterator[str]:
             yield f"Usage unknown: {reasons}. The total is without the tokens of {_calls(row.calls)}."
     if report.other_units:
         yield f"Not counted in tokens (seconds, characters, images, ...): {_calls(report.other_units)}."
+    if report.hidden:
+        yield f"Others: {report.hidden:,} more {'group' if report.hidden == 1 else 'groups'}."
+    if report.untimed:
+        yield f"In no period, because their records carry no time: {_calls(report.untimed)}."
     if report.bad_lines:
         yield f"Lines that could not be read whole: {report.bad_lines:,}."
 
@@ -180,11 +188,55 @@ def _has_cost(report: Report) -> bool:
 
 
 def _titles(report: Report) -> tuple[str, ...]:
+    beside = () if report.before is None else (f"{_measure(report)}\nbefore", "change")
+    budget = ("budget", "of it\nused") if _has_budget(report) else ()
     if not _has_cost(report):
-        return NUMBERS
+        return (*NUMBERS, *beside)
     price = (f"price\n{report.currency}",) if report.total.money.price is not None else ()
     unpriced = ("calls\nunpriced",) if report.total.money.unpriced else ()
-    return (*NUMBERS, f"cost\n{report.currency}", *price, *unpriced)
+    return (*NUMBERS, f"cost\n{report.currency}", *price, *unpriced, *beside, *budget)
+
+
+def _measure(report: Report) -> str:
+    """What is set beside the period before."""
+    if not _has_cost(report):
+        return "tokens"
+    return "cost" if report.total.money.price is None else "price"
+
+
+def _has_budget(report: Report) -> bool:
+    return any(row.budget is not None for row in report.rows)
+
+
+def _beside(report: Report, row: Row | Sum) -> tuple[str, ...]:
+    """The period before and the budget."""
+    found: list[str] = []
+    money = in_money(report)
+    own = size_of(row, money=money)
+    if report.before is not None:
+        before = row.before if isinstance(row, Row) else report.before if row is report.total else None
+        if before is None or row.tokens is None:
+            found += [UNKNOWN if row.tokens is None else MISSING] * 2
+        else:
+            old = size_of(before, money=money)
+            found += [at_places(old, 6) if money else f"{old:,}", percent(own - old, old, sign=True)]
+    if _has_budget(report):
+        budget = row.budget if isinstance(row, Row) else None
+        found += [MISSING] * 2 if budget is None else [f"{budget:,}", percent(own, budget)]
+    return tuple(found)
+
+
+def percent(part: Decimal, whole: Decimal, *, sign: bool = False) -> str:
+    """Write a share for people; ``new`` where there was nothing before.
+
+    Args:
+        part: the share, or the change.
+        whole: of what.
+        sign: whether a plus is written.
+    """
+    if not whole:
+        return MISSING if not part else "new" if sign else "over"
+    return f"{100 * part / whole:{'+' if sign else ''},.1f} %"
 
 
 def _numbers(report: Report, row: Row | Sum) -> tuple[str, ...]:
@@ -193,11 +245,11 @@ def _numbers(report: Report, row: Row | Sum) -> tuple[str, ...]:
     if tokens is not None:
         counts = tuple(f"{count:,}" for count in (tokens.input, tokens.cached, tokens.output, tokens.reasoning))
     if not _has_cost(report):
-        return (f"{row.calls:,}", *counts)
+        return (f"{row.calls:,}", *counts, *_beside(report, row))
     total = report.total.money
     price = (_amount(money.price, money.unpriced),) if total.price is not None else ()
     unpriced = (f"{money.unpriced:,}",) if total.unpriced else ()
-    return (f"{row.calls:,}", *counts, _amount(money.cost, money.unpriced), *price, *unpriced)
+    return (f"{row.calls:,}", *counts, _amount(money.cost, money.unpriced), *price, *unpriced, *_beside(report, row))
 
 
 def _amount(value: Decimal | None, unpriced: int) -> str:
