@@ -241,7 +241,9 @@ def test_every_command_line_is_understood(capsys):
     for path in DOCUMENTS:
         text = path.read_text("utf-8")
         for line in re.findall(
-            r"(?:^|`)openai-metering ((?:report|demo|verify|replay|directory|doctor|reconcile)[^`\n]*)", text, flags=re.MULTILINE
+            r"(?:^|`)openai-metering ((?:report|demo|verify|replay|directory|doctor|reconcile)[^`\n]*)",
+            text,
+            flags=re.MULTILINE,
         ):
             words = shlex.split(re.sub(r"[\[\]]|\|[a-z|]+|\.\.\.", "", line), comments=True)
             assert main([*words, "--help"]) == 0, line

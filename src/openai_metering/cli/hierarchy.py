@@ -115,7 +115,7 @@ class Hierarchy:
         rows = tuple(
             replace(
                 row,
-                cells=tuple(self._label(column, cell) for column, cell in zip(report.columns, row.cells, strict=True)),
+                cells=tuple(self.label(column, cell) for column, cell in zip(report.columns, row.cells, strict=True)),
             )
             for row in report.rows
         )
@@ -129,7 +129,8 @@ class Hierarchy:
                 cells.append(self._name(column, cell))
         return replace(row, cells=tuple(cells))
 
-    def _label(self, column: str, cell: str | None) -> str | None:
+    def label(self, column: str, cell: str | None) -> str | None:
+        """Return what people read for a cell of a column: its name together with the id, where there is one."""
         name = self._name(column, cell)
         return cell if name is None or name == cell else f"{name} ({cell})"
 

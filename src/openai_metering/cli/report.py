@@ -5,34 +5,33 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from openai_metering.cli import columns as grouping_columns, shaping
-from openai_metering.cli.budgets import Budgets, months_of, summed
+from openai_metering.cli import columns as grouping_columns
+from openai_metering.cli.asked import PAGE, Asked, shaped
 from openai_metering.cli.costs import KEPT, Costs
 from openai_metering.cli.documents import write_csv, write_json, write_markdown, write_parquet
 from openai_metering.cli.failure import Failure
-from openai_metering.cli.filters import Filters
-from openai_metering.cli.gathering import Gathered, gather, inputs_of, made, narrowed
-from openai_metering.cli.hierarchy import Hierarchy
-from openai_metering.cli.period import Period, period_of, zone_of
+from openai_metering.cli.gathering import gather, inputs_of, made, narrowed
+from openai_metering.cli.pages import write_invoice_of, write_page_of
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Callable, Mapping, Sequence
-    from decimal import Decimal
 
     from openai_metering.cli.columns import Column
     from openai_metering.cli.grouping import Report
-    from openai_metering.cli.records import UsageRow
+    from openai_metering.cli.hierarchy import Hierarchy
 
 _EXAMPLES: Final = """\
 Examples:
   openai-metering report ./ledger
   openai-metering report ./ledger --by organization,model --month 2026-07 --compare
   openai-metering report ./ledger --where organization=AcmeSoft --where 'model=gpt-4*' --by day
+  openai-metering report ./ledger --format html --month 2026-07 --output july.html
+  openai-metering report ./ledger --invoice AcmeSoft --month 2026-07 --output acme.html
   openai-metering report ./ledger collector-output/records.jsonl --by month,organization
   openai-metering report ./ledger --by tag:project,model --format csv --output july.csv
   openai-metering report clickhouse://reader@localhost:8123/default/otel_logs --by organization
@@ -99,7 +98,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         metavar="FILE",
         help="budgets of a month: CSV with the columns id, budget and, where they differ, month",
     )
-    parser.add_argument("--format", choices=(*WRITERS, PARQUET), default="table", help="(default: %(default)s)")
+    parser.add_argument("--format", choices=(*WRITERS, PARQUET, PAGE), default="table", help="(default: %(default)s)")
+    parser.add_argument(
+        "--invoice",
+        metavar="ORGANIZATION",
+        help="one page (HTML) of what this organization, or account, used in --month",
+    )
     parser.add_argument(
         "--prices", metavar="FILE", help="price file (TOML): your own costs, and your customers' prices"
     )
@@ -107,68 +111,37 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--output", metavar="FILE", help="write to this file instead of the terminal")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a report is to be about."""
-
-    columns: tuple[Column, ...]
-    period: Period
-    zone: dt.tzinfo
-    filters: Filters | None
-    costs: Costs | None
-    hierarchy: Hierarchy | None
-
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> Asked:
-        """Read the arguments.
-
-        Raises:
-            Failure: they contradict each other, or name what is not there.
-        """
-        zone = zone_of(args.timezone)
-        columns = grouping_columns.columns_of(args.by, zone)
-        period = period_of(getattr(args, "from"), args.to, args.month, zone)
-        filters = Filters(args.where, zone)
-        if args.no_cost and args.prices is not None:
-            raise Failure("--no-cost and --prices contradict each other: give one of them.")
-        if args.top is not None and args.top < 1:
-            raise Failure("--top takes a whole number from 1 on.")
-        hierarchy = None if args.directory is None else Hierarchy.read(args.directory)
-        named = (*(column.name for column in columns), *filters.columns)
-        if hierarchy is None and grouping_columns.ACCOUNT in named:
-            raise Failure(f"the column {grouping_columns.ACCOUNT} needs the hierarchy: give --directory DIR.")
-        costs = None if args.no_cost else Costs(args.prices)
-        return cls(columns, period, zone, filters or None, costs, hierarchy)
-
-    @property
-    def facts(self) -> frozenset[str]:
-        """The attributes beyond a row's own that are needed."""
-        return KEPT if self.costs is not None else frozenset()
-
-
 def run(args: argparse.Namespace) -> int:
     """Make the report that the arguments ask for."""
+    if args.invoice is not None:
+        if args.month is None:
+            raise Failure("an invoice is of a month: give --month, such as --month 2026-07.")
+        args.format = PAGE
     asked = Asked.of(args)
     if args.compare:
         asked.period.before()  # says so at once where there is none
-    write = None if args.format == PARQUET else WRITERS[args.format]()
+    writer = WRITERS.get(args.format, lambda: None)()
     files, tables = inputs_of(args.paths)
     output = None if args.output is None else _output(args.output, files)
-    if write is None and output is None:
+    if args.format == PARQUET and output is None:
         raise Failure("--format parquet is no text for a terminal: give --output FILE.")
     gathered = gather(files, tables, asked.facts, asked.hierarchy)
     if asked.costs is not None:
         asked.costs.settle(gathered.rows)
+    if args.invoice is not None:
+        _deliver(partial(write_invoice_of, args, asked, gathered), output)
+        return 0
     rows, untimed = narrowed(gathered, asked.period, asked.filters)
-    report = _shaped(args, asked, gathered, rows)
+    report = shaped(args, asked, gathered, rows)
     report = replace(report, period=str(asked.period) if asked.period.bounded else None, untimed=untimed)
+    if args.format == PAGE:
+        _deliver(partial(write_page_of, args, asked, rows, report), output)
+        return 0
     report = _named(report, asked.hierarchy, columns=args.format not in ("table", "markdown"))
-    if output is None and write is not None:
-        write(report, _stdout())
-    elif output is not None and write is None:
+    if writer is not None:
+        _deliver(partial(writer, report), output)
+    elif output is not None:
         write_parquet(report, output)
-    elif output is not None and write is not None:
-        _save(report, write, output)
     return 0
 
 
@@ -193,49 +166,6 @@ def make(
     if costs is not None:
         costs.settle(gathered.rows)
     return made(gathered.rows, columns, gathered, costs)
-
-
-def _shaped(args: argparse.Namespace, asked: Asked, gathered: Gathered, rows: Sequence[UsageRow]) -> Report:
-    """Add up, and set beside the period before and the budgets, as far as that was asked for."""
-    report = made(rows, asked.columns, gathered, asked.costs)
-    if args.compare:
-        earlier = asked.period.before()
-        inside = earlier.test()
-        old = [row for row in gathered.rows if row.time_unix_nano is not None and inside(row.time_unix_nano)]
-        before = made(asked.filters.of(old) if asked.filters else old, asked.columns, gathered, asked.costs)
-        report = shaping.compared(report, replace(before, period=str(earlier)))
-    report = _budgeted(args, asked, report)
-    return report if args.top is None else shaping.top(report, args.top)
-
-
-def _budgeted(args: argparse.Namespace, asked: Asked, report: Report) -> Report:
-    budgets = Budgets(None if asked.hierarchy is None else asked.hierarchy.tables, args.budgets)
-    column = budgets.column(report.columns)
-    monthly = "month" in report.columns
-    if column is None or asked.filters or not shaping.in_money(report):
-        if not budgets.named:
-            return report
-        if asked.filters:
-            raise Failure("--budgets are of all that somebody uses: leave --where out.")
-        if column is None:
-            who = ", ".join(grouping_columns.WHO)
-            raise Failure(f"--budgets needs --by with one of {who}, alone or together with month.")
-        raise Failure("--budgets are amounts, and no call has a cost: give --prices, or leave --no-cost out.")
-    try:
-        wanted = (
-            sorted({row.cells[report.columns.index("month")] or "" for row in report.rows} - {""})
-            if monthly
-            else months_of(asked.period)
-        )
-    except Failure:
-        if budgets.named:
-            raise
-        return report
-    ids = {row.cells[report.columns.index(column)] for row in report.rows if row.kind == "owned"} - {None}
-    found: Mapping[tuple[str, str | None], Decimal]
-    own = budgets.of(column, sorted(filter(None, ids)), wanted, asked.zone)
-    found = {(name, month): budget for (name, month), budget in own.items()} if monthly else summed(own)
-    return shaping.budgeted(report, found, column)
 
 
 def _named(report: Report, hierarchy: Hierarchy | None, *, columns: bool) -> Report:
@@ -287,9 +217,12 @@ def _output(name: str, files: Sequence[Path]) -> Path:
     return output
 
 
-def _save(report: Report, write: Callable[[Report, TextIO], None], output: Path) -> None:
+def _deliver(write: Callable[[TextIO], None], output: Path | None) -> None:
+    if output is None:
+        write(_stdout())
+        return
     try:
         with output.open("w", encoding="utf-8", newline="") as stream:
-            write(report, stream)
+            write(stream)
     except OSError as error:
         raise Failure(f"--output {output} cannot be written: {error.strerror or type(error).__name__}.") from error

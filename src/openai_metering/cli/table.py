@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from openai_metering.cli.grouping import GROUPED_KINDS, Row, subtotals
+from openai_metering.cli.notes import footnotes, visible
 from openai_metering.cli.shaping import in_money, size_of
 from openai_metering.pricing.amounts import at_places
 
@@ -55,40 +56,6 @@ def write_table(report: Report, stream: TextIO) -> None:
     with console.capture() as captured:
         _print(report, console)
     stream.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
-
-
-def footnotes(report: Report) -> Iterator[str]:
-    """Say below the table what its numbers leave out, one sentence for each thing that happened."""
-    if report.period is not None:
-        yield f"Calls that ended in {report.period}{'' if report.before_period is None else f', beside {report.before_period}'}."
-    yield "Cached tokens are part of input, reasoning tokens are part of output."
-    estimated = sum(row.calls for row in report.rows if row.kind == "estimated")
-    if estimated:
-        yield f"Estimated: {_calls(estimated)}; the totals include the estimate."
-    if report.unpriced:
-        reasons = ", ".join(f"{visible(reason)} {count:,}" for reason, count in report.unpriced.items())
-        yield f"Unpriced, wholly or in part: {reasons}. {'The amounts are without them.' if _has_cost(report) else 'No call has a cost.'}"
-    if report.total.money.estimated:
-        yield f"Amounts that are estimated: of {_calls(report.total.money.estimated)}."
-    for row in report.rows:
-        if row.reasons:
-            reasons = ", ".join(f"{visible(reason)} {count:,}" for reason, count in row.reasons.items())
-            yield f"Usage unknown: {reasons}. The total is without the tokens of {_calls(row.calls)}."
-    if report.other_units:
-        yield f"Not counted in tokens (seconds, characters, images, ...): {_calls(report.other_units)}."
-    if report.hidden:
-        yield f"Others: {report.hidden:,} more {'group' if report.hidden == 1 else 'groups'}."
-    if report.untimed:
-        yield f"In no period, because their records carry no time: {_calls(report.untimed)}."
-    if report.bad_lines:
-        yield f"Lines that could not be read whole: {report.bad_lines:,}."
-
-
-def visible(text: str) -> str:
-    """Return a name with every character that would move the cursor or colour the terminal written out."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def _print(report: Report, console: Console) -> None:
@@ -178,19 +145,10 @@ def _line(report: Report, label: str, row: Row | Sum, style: str) -> _Line:
     return (Text(label, overflow="fold"),), _numbers(report, row), style
 
 
-def _calls(count: int) -> str:
-    return f"{count:,} call" if count == 1 else f"{count:,} calls"
-
-
-def _has_cost(report: Report) -> bool:
-    """Whether any call has an amount; a column of question marks says less than the sentence below the table."""
-    return report.currency is not None and report.total.money.cost is not None
-
-
 def _titles(report: Report) -> tuple[str, ...]:
     beside = () if report.before is None else (f"{_measure(report)}\nbefore", "change")
     budget = ("budget", "of it\nused") if _has_budget(report) else ()
-    if not _has_cost(report):
+    if not in_money(report):
         return (*NUMBERS, *beside)
     price = (f"price\n{report.currency}",) if report.total.money.price is not None else ()
     unpriced = ("calls\nunpriced",) if report.total.money.unpriced else ()
@@ -199,7 +157,7 @@ def _titles(report: Report) -> tuple[str, ...]:
 
 def _measure(report: Report) -> str:
     """What is set beside the period before."""
-    if not _has_cost(report):
+    if not in_money(report):
         return "tokens"
     return "cost" if report.total.money.price is None else "price"
 
@@ -244,7 +202,7 @@ def _numbers(report: Report, row: Row | Sum) -> tuple[str, ...]:
     counts: tuple[str, ...] = (UNKNOWN,) * 4
     if tokens is not None:
         counts = tuple(f"{count:,}" for count in (tokens.input, tokens.cached, tokens.output, tokens.reasoning))
-    if not _has_cost(report):
+    if not in_money(report):
         return (f"{row.calls:,}", *counts, *_beside(report, row))
     total = report.total.money
     price = (_amount(money.price, money.unpriced),) if total.price is not None else ()
