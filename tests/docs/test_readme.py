@@ -17,7 +17,7 @@ import pytest
 
 import openai_metering
 from openai_metering import finished, usage
-from openai_metering.cli import columns, main, report
+from openai_metering.cli import columns, main, reconciling, report
 from openai_metering.pricing import PriceFile, amounts, pricefile
 from openai_metering.resolution import EMPTY, SOURCES, Attribution, resolve
 from openai_metering.settings import OPTIONS, Settings
@@ -369,3 +369,10 @@ def test_the_price_file():
     fields, rates = tables(COST)[3:5]
     named = {name for row in (*fields, *rates) for name in names_in(row[0])}
     assert named == set(pricefile._FIELDS) - {"factor"}
+
+
+# -- Reconcile -------------------------------------------------------------------------------------------------------
+def test_classes_of_difference():
+    """The page names every class in its own words."""
+    page = (ROOT / "docs" / "reconcile.md").read_text(encoding="utf-8")
+    assert {names_in(row[0])[0]: row[1] for row in tables(page)[1]} == reconciling.CLASSES
