@@ -8,6 +8,8 @@ import json
 import random
 from collections import Counter, defaultdict
 
+from openai_metering.local.journal import Served
+
 FIRST = int(dt.datetime(2026, 7, 1, tzinfo=dt.timezone.utc).timestamp())
 MOVE = int(dt.datetime(2026, 7, 16, tzinfo=dt.timezone.utc).timestamp())
 LAST = int(dt.datetime(2026, 8, 1, tzinfo=dt.timezone.utc).timestamp())
@@ -52,6 +54,8 @@ class Month:
     """By account, organization, subscriber, credential, model, tier and kind of row."""
     reasons: Counter = dataclasses.field(default_factory=Counter)
     duplicates: int = 0
+    served: list = dataclasses.field(default_factory=list)
+    """Each billed request, as the provider has it."""
 
     def summed(self, *places):
         """Add groups up by some of their parts."""
@@ -229,6 +233,8 @@ def _call(simulation, month, number):
     if number % 33 == 0:
         lines.append(lines[-1])
         month.duplicates += 1
+    if row != "not_billed":
+        month.served.append(served(time, model, tokens))
     known = row in ("owned", "estimated", "unattributed")
     cost, price = _money(model, tier, tokens, organization) if known else (0, 0)
     account = None if organization is None else simulation.account[organization]
@@ -236,6 +242,34 @@ def _call(simulation, month, number):
         tokens if known else (0, 0, 0, 0), cost, price
     )
     return lines
+
+
+def served(time, model, tokens):
+    """A request as the provider has it: it knows what was used, whether or not our record does."""
+    used = {
+        "prompt_tokens": tokens[0],
+        "prompt_tokens_details": {"cached_tokens": tokens[1]},
+        "completion_tokens": tokens[2],
+    }
+    return Served(
+        n=1,
+        method="POST",
+        path="/v1/chat/completions",
+        query={},
+        headers={},
+        body=b"",
+        json=None,
+        scenario="",
+        status=200,
+        usage=None,
+        stream=False,
+        response_id="",
+        request_id="",
+        model=model,
+        kind="chat",
+        billed=used,
+        time=float(time),
+    )
 
 
 def _money(model, tier, tokens, organization):

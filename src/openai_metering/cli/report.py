@@ -34,6 +34,7 @@ Examples:
   openai-metering report ./ledger --invoice AcmeSoft --month 2026-07 --output acme.html
   openai-metering report ./ledger collector-output/records.jsonl --by month,organization
   openai-metering report ./ledger --by tag:project,model --format csv --output july.csv
+  openai-metering report ./ledger --watch --by organization,model
   openai-metering report clickhouse://reader@localhost:8123/default/otel_logs --by organization
 
 Columns for --by and --where, in any order:
@@ -108,6 +109,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         "--prices", metavar="FILE", help="price file (TOML): your own costs, and your customers' prices"
     )
     parser.add_argument("--no-cost", action="store_true", help="usage alone")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="a live view of the calls of the last --minutes, until Ctrl-C",
+    )
+    parser.add_argument("--minutes", type=float, default=60.0, metavar="N", help="with --watch: how far back it looks")
     parser.add_argument("--output", metavar="FILE", help="write to this file instead of the terminal")
 
 
@@ -118,6 +125,8 @@ def run(args: argparse.Namespace) -> int:
             raise Failure("an invoice is of a month: give --month, such as --month 2026-07.")
         args.format = PAGE
     asked = Asked.of(args)
+    if args.watch:
+        return _watched(args, asked)
     if args.compare:
         asked.period.before()  # says so at once where there is none
     writer = WRITERS.get(args.format, lambda: None)()
@@ -166,6 +175,17 @@ def make(
     if costs is not None:
         costs.settle(gathered.rows)
     return made(gathered.rows, columns, gathered, costs)
+
+
+def _watched(args: argparse.Namespace, asked: Asked) -> int:
+    unfit = [name for name in ("output", "invoice", "compare", "budgets") if getattr(args, name)]
+    unfit += [name for name in ("from", "to", "month") if getattr(args, name) is not None]
+    if unfit or args.format != "table":
+        raise Failure(f"--watch is a live view of the last minutes: leave --{(unfit or ['format'])[0]} out.")
+    _table_writer()  # says so where rich is missing
+    from openai_metering.cli.watching import watch  # noqa: PLC0415 - rich is an extra
+
+    return watch(args.paths, asked, minutes=args.minutes, count=args.top)
 
 
 def _named(report: Report, hierarchy: Hierarchy | None, *, columns: bool) -> Report:

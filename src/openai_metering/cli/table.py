@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -59,15 +59,18 @@ def write_table(report: Report, stream: TextIO) -> None:
 
 
 def _print(report: Report, console: Console) -> None:
+    console.print(view(report, console))
+
+
+def view(report: Report, console: Console) -> Group:
+    """Return the report as it fits a terminal, which is widened where digits would be cut off otherwise."""
     table = _table(report, [visible(name) for name in report.columns], _side_by_side)
     if Measurement.get(console, console.options, table).maximum >= console.width:
         stacked = "\n".join(_INDENT * level + visible(name) for level, name in enumerate(report.columns))
         table = _table(report, [stacked], _stacked)
         # Narrower than this, digits would be cut off; the terminal may break the lines instead.
         console.width = max(console.width, _narrowest(report))
-    console.print(table)
-    for note in footnotes(report):
-        console.print(Text(note, style="dim"))
+    return Group(table, *(Text(note, style="dim") for note in footnotes(report)))
 
 
 def _table(report: Report, titles: Sequence[str], lines_of: Callable[[Report, Row, Cells], Iterator[_Line]]) -> Table:

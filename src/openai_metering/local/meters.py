@@ -119,11 +119,14 @@ class Meters:
         first = int(query.get("page", start - start % width))
         bounds = list(range(first, end, width))
         make = _costs if name == "costs" else lambda own, by: _used(name, own, by)
-        served = [one for one in self._journal.served if one.kind and start <= one.time < end and self._shows(one)]
-        data = []
-        for at in bounds[:limit]:
-            own = [one for one in served if at <= one.time < at + width]
-            data.append({"object": "bucket", "start_time": at, "end_time": at + width, "results": make(own, groups)})
+        served: dict[int, list[Served]] = defaultdict(list)
+        for one in self._journal.served:
+            if one.kind and start <= one.time < end and self._shows(one):
+                served[int(one.time - first) // width].append(one)
+        data = [
+            {"object": "bucket", "start_time": at, "end_time": at + width, "results": make(served[place], groups)}
+            for place, at in enumerate(bounds[:limit])
+        ]
         more = bounds[limit] if len(bounds) > limit else None
         page = {"object": "page", "data": data, "has_more": more is not None, "next_page": more and str(more)}
         return exchange.whole(page)

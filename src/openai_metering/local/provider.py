@@ -31,7 +31,7 @@ from openai_metering.local.scenarios import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 HELD_AFTER: Final = 2  # events
 HTML: Final = b"<html><body>Bad gateway, says a proxy with status 200</body></html>"
@@ -107,6 +107,11 @@ class ProviderStandIn(BackgroundServer):
     def release(self) -> None:
         """Let the streams that are held go on, or the next one, if none is held yet."""
         self.on_loop(self._release)
+
+    def recall(self, served: Iterable[Served]) -> None:
+        """Take over what another one has served: it is in the journal, and on the meters."""
+        for one in served:
+            self._journal.add(one)
 
     def reset(self) -> None:
         """Forget what was served and begin with number 1 again."""
