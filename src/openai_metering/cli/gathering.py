@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from openai_metering.cli.failure import Failure
 from openai_metering.cli.files import files_of
@@ -77,7 +77,7 @@ def gather(
         if len(problems) < NAMED_PROBLEMS:
             problems.append(f"{place}: {problem}")
 
-    with Progress(sum(_size(file) for file in files)) as progress:
+    with Progress(sum(size_of(file) for file in files)) as progress:
         for line in read(files, facts):
             lines += 1
             for row in line.rows:
@@ -94,15 +94,26 @@ def gather(
                     bad_lines += 1
                     bad(f"{table.name}: row {number}", problem)
                 progress.advance(0, len(calls))
-    _tell(problems, bad_lines)
+    tell(problems, bad_lines)
     if not calls:
-        where = f"{_count(len(files), 'file')} ({_count(lines, 'line')})" if files else tables[0].name
-        raise Failure(
-            f"no usage records in {where}: no log record has the event name {USAGE_EVENT}. Check that the application ran "
-            "with OPENAI_METERING_LEDGER_DIR, or that the Collector's file exporter receives its logs."
-        )
+        if files:
+            nothing_there(len(files), lines)
+        raise Failure(f"no usage records in {tables[0].name}: no row has the event name {USAGE_EVENT}.")
     rows = list(calls.rows() if hierarchy is None else hierarchy.fill(calls.rows()))
     return Gathered(rows, calls.duplicates, bad_lines)
+
+
+def nothing_there(files: int, lines: int) -> NoReturn:
+    """Say that files hold no usage record.
+
+    Raises:
+        Failure: always.
+    """
+    raise Failure(
+        f"no usage records in {_count(files, 'file')} ({_count(lines, 'line')}): no log record has the event name {USAGE_EVENT}. "
+        "Check that the application ran with OPENAI_METERING_LEDGER_DIR, or that the Collector's file exporter receives "
+        "its logs."
+    )
 
 
 def narrowed(gathered: Gathered, period: Period, filters: Filters | None) -> tuple[list[UsageRow], int]:
@@ -115,7 +126,7 @@ def narrowed(gathered: Gathered, period: Period, filters: Filters | None) -> tup
     untimed = 0
     if period.bounded:
         inside = period.test()
-        untimed = sum(row.time_unix_nano is None for row in rows)
+        untimed = sum(row.weight for row in rows if row.time_unix_nano is None)
         rows = [row for row in rows if row.time_unix_nano is not None and inside(row.time_unix_nano)]
         if not rows:
             raise Failure(f"no call ended in the period {period}. {_there(gathered.rows)}")
@@ -168,7 +179,9 @@ def _there(rows: Iterable[UsageRow]) -> str:
     return f"The calls there are end from {first} to {last} UTC."
 
 
-def _tell(problems: Sequence[str], bad_lines: int) -> None:
+def tell(problems: Sequence[str], bad_lines: int) -> None:
+    """Name the first lines that cannot be read on stderr, and count the others."""
+    problems = problems[:NAMED_PROBLEMS]
     for problem in problems:
         print(problem, file=sys.stderr)
     if bad_lines > len(problems):
@@ -179,7 +192,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _size(file: Path) -> int:
+def size_of(file: Path) -> int:
+    """Return the bytes of a file, 0 where it cannot be told."""
     try:
         return file.stat().st_size
     except OSError:  # reading it says so, in better words

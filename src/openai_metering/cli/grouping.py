@@ -239,16 +239,16 @@ def group(
         own = groups.get((kind, cells))
         if own is None:
             own = groups[kind, cells] = _Group()
-        own.calls += 1
+        own.calls += row.weight
         if kind == "unknown":
-            own.reasons[row.reason or (row.state if row.state != "final" else "no_reason")] += 1
+            own.reasons[row.reason or (row.state if row.state != "final" else "no_reason")] += row.weight
         elif kind != "not_billed":  # whatever a refusal says was used, nobody pays for it
             tokens = tokens_of(row)
             own.input += tokens.input
             own.cached += tokens.cached
             own.output += tokens.output
             own.reasoning += tokens.reasoning
-            other_units += row.input_tokens is None and row.output_tokens is None
+            other_units += row.weight * (row.input_tokens is None and row.output_tokens is None)
         if price is not None and kind != "not_billed":
             own.add_money((price(row) if kind != "unknown" else None) or _UNKNOWN, why)
     rows = tuple(_row(kind, cells, groups[kind, cells]) for kind, cells in sorted(groups, key=_order))

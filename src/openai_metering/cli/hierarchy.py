@@ -47,6 +47,11 @@ class Hierarchy:
         """Calls whose record names another organization or subscriber than the directory; the record counts."""
 
     @property
+    def bounds(self) -> tuple[int, ...]:
+        """The moments, in nanoseconds since 1970, between which nothing in the directory changes."""
+        return tuple(self._bounds)
+
+    @property
     def tables(self) -> Tables:
         """The three tables, by kind."""
         return self._tables
@@ -68,7 +73,7 @@ class Hierarchy:
         for row in rows:
             time = row.time_unix_nano
             who, account = self._who(row.credential, row.subscriber, row.organization, self._since(time))
-            self.conflicts += who.conflict
+            self.conflicts += row.weight * who.conflict
             for kind, name in ((ORGANIZATION, account), (ORGANIZATION, who.organization), (SUBSCRIBER, who.subscriber)):
                 if name is not None and (time or 0) >= self._seen.get((kind, name), 0):
                     self._seen[kind, name] = time or 0

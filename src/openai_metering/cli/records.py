@@ -68,6 +68,8 @@ class UsageRow:
     """What decides about its price, where that is asked for: attributes as text, sorted."""
     account: str | None = None
     """The organization at the top of the hierarchy, where a directory says so; no record does."""
+    weight: int = 1
+    """How many calls it stands for: calls that are alike can be one row, with the sums of their tokens."""
 
 
 @dataclass(frozen=True, slots=True)

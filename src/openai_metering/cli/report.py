@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from openai_metering.cli import columns as grouping_columns
 from openai_metering.cli.asked import PAGE, Asked, shaped
+from openai_metering.cli.compiled import cache_folder
 from openai_metering.cli.costs import KEPT, Costs
 from openai_metering.cli.documents import write_csv, write_json, write_markdown, write_parquet
+from openai_metering.cli.engine import WORTH, gather_compiled
 from openai_metering.cli.failure import Failure
-from openai_metering.cli.gathering import gather, inputs_of, made, narrowed
+from openai_metering.cli.gathering import gather, inputs_of, made, narrowed, size_of
 from openai_metering.cli.pages import write_invoice_of, write_page_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from openai_metering.cli.columns import Column
+    from openai_metering.cli.gathering import Gathered
     from openai_metering.cli.grouping import Report
     from openai_metering.cli.hierarchy import Hierarchy
+    from openai_metering.cli.tabular import Source
 
 _EXAMPLES: Final = """\
 Examples:
@@ -115,6 +119,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="a live view of the calls of the last --minutes, until Ctrl-C",
     )
     parser.add_argument("--minutes", type=float, default=60.0, metavar="N", help="with --watch: how far back it looks")
+    parser.add_argument(
+        "--no-cache", action="store_true", help="read large files as they are, and not what they were compiled into"
+    )
     parser.add_argument("--output", metavar="FILE", help="write to this file instead of the terminal")
 
 
@@ -134,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
     output = None if args.output is None else _output(args.output, files)
     if args.format == PARQUET and output is None:
         raise Failure("--format parquet is no text for a terminal: give --output FILE.")
-    gathered = gather(files, tables, asked.facts, asked.hierarchy)
+    gathered = _many(args, asked, files, tables) or gather(files, tables, asked.facts, asked.hierarchy)
     if asked.costs is not None:
         asked.costs.settle(gathered.rows)
     if args.invoice is not None:
@@ -152,6 +159,20 @@ def run(args: argparse.Namespace) -> int:
     elif output is not None:
         write_parquet(report, output)
     return 0
+
+
+def _many(args: argparse.Namespace, asked: Asked, files: Sequence[Path], tables: Sequence[Source]) -> Gathered | None:
+    """Gather from compiled files where there is much to read, and it leads to the same report."""
+    priced = asked.costs is not None and asked.costs.has_prices
+    if tables or priced or args.no_cache or args.format == PAGE or sum(map(size_of, files)) < WORTH:
+        return None
+    try:
+        import duckdb  # noqa: F401, PLC0415 - an extra, only looked for
+    except ModuleNotFoundError:
+        return None
+    names = [column.name for column in asked.columns] + list(asked.filters.columns if asked.filters else ())
+    periods = [asked.period, *([asked.period.before()] if args.compare else [])]
+    return gather_compiled(files, cache_folder(), names, asked.zone, periods, asked.hierarchy)
 
 
 def make(
