@@ -152,6 +152,19 @@ def test_an_unmetered_process(client, reconcile, directory):
     assert line["api_key"] == api_key_id(KEYS["key-mail"])
 
 
+def test_the_table(client, reconcile, directory, capsys, metered):
+    """For a person: what differs, why in words, and the share that agrees; nothing is cut off."""
+    chat(client())
+    OpenAIInstrumentor().uninstrument()
+    client().chat.completions.create(model="gpt-4.1", messages=MESSAGES)
+    today, tomorrow = ((dt.datetime.now(UTC) + dt.timedelta(days=days)).date().isoformat() for days in (0, 1))
+    assert main(["reconcile", str(metered), "--from", today, "--to", tomorrow, "--no-cost"]) == 1
+    lines = [" ".join(one.split()) for one in capsys.readouterr().out.splitlines()]
+    assert f"completions {today} gpt-4.1-2025-01-01 input_tokens 0 1,014 +1,014 unmetered process: 1" in lines
+    assert lines[-2].startswith("unmetered process: the provider counts more requests")
+    assert lines[-1] == f"Tokens in {today}: 49.77 % agree."
+
+
 def test_unknown_usage(client, reconcile, directory):
     """A stream that the caller left has a record that does not know its usage, and the provider bills it all the same."""
     chat(client())

@@ -74,6 +74,8 @@ class Period:
             return count[0] if len(count) == 1 else f"{count[0]} to {count[-1]}"
         if end is not None and end.time() == dt.time() and (start is None or start.time() == dt.time()):
             last = (end - _DAY).date().isoformat()
+            if start is not None and start.date().isoformat() == last:
+                return last
             return f"up to {last}" if start is None else f"{start.date()} to {last}"
         written = [None if one is None else one.isoformat(" ", "minutes") for one in (start, end)]
         return " ".join(

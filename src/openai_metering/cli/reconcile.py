@@ -249,28 +249,34 @@ def _write_table(result: Result, *, everything: bool) -> None:
     try:
         from rich import box  # noqa: PLC0415 - an extra
         from rich.console import Console  # noqa: PLC0415
+        from rich.measure import Measurement  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise Failure(
             "the table needs rich: pip install 'openai-metering[report]'; --format csv works without."
         ) from error
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
     rows = _rows(result, everything=everything)
+    # A part that nothing is told apart by says nothing.
+    shown_columns = [place for place, _ in enumerate(_TITLES) if any(row[place] != "-" for row in rows)]
     if rows:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-        for title in _TITLES:
-            table.add_column(
-                title, justify="right" if title in ("metered", "billed", "difference") else "left", overflow="fold"
-            )
+        for place in shown_columns:
+            right = _TITLES[place] in ("metered", "billed", "difference")
+            table.add_column(_TITLES[place], justify="right" if right else "left", no_wrap=True)
         for row in rows:
-            numbers = (f"{int(row[6]):,}", f"{int(row[7]):,}", f"{int(row[8]):+,}")
-            table.add_row(*row[:6], *numbers, row[9])
+            cells = (*row[:6], f"{int(row[6]):,}", f"{int(row[7]):,}", f"{int(row[8]):+,}", row[9])
+            table.add_row(*(Text(cells[place]) for place in shown_columns))
+        console.width = max(
+            console.width, Measurement.get(console, console.options.update(width=10_000), table).maximum
+        )
         console.print(table)
     for one in result.costs:
         if everything or not one.agrees:
-            place = f"{one.day}{f', {one.project}' if one.project else ''}"
+            what = f"{one.day}{f', {one.project}' if one.project else ''}"
             lacking = f"; {one.unpriced:,} calls unpriced" if one.unpriced else ""
-            print(f"Cost of {place}: metered {one.metered:.2f}, billed {one.billed:.2f} {result.currency}{lacking}")
+            print(f"Cost of {what}: metered {one.metered:.2f}, billed {one.billed:.2f} {result.currency}{lacking}")
     for name in dict.fromkeys(name for line in result.lines for name in line.why):
         print(f"{name}: {CLASSES[name]}.")
     if result.other_providers:
