@@ -81,7 +81,7 @@ def main(records):
         total = duckdb.sql(
             f"SELECT count(*) FROM read_parquet({[str(compiled._target(one, cache)) for one in files]!r})"
         )
-        count = total.fetchone()[0]
+        count = total.fetchall()[0][0]
         columns = columns_of(BY)
         for directory in (None, whole.directory):
             hierarchy = None if directory is None else Hierarchy.read(str(directory))

@@ -132,3 +132,22 @@ def test_under_the_launcher(tmp_path):
     assert found["launcher"]["state"] == "ok", ran.stderr
     assert found["openai"]["state"] == "ok"
     assert ran.returncode == 0
+
+
+def test_switched_off_for_the_launcher(tmp_path):
+    """Where the launcher was told to leave us out, that is found."""
+    variables = {
+        "OPENAI_METERING_LEDGER_DIR": str(tmp_path),
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "openai_metering",
+    }
+    code = "from openai_metering.cli.diagnosis import _launcher as look; print(next(look()).state)"
+    exporters = {f"OTEL_{name}_EXPORTER": "none" for name in ("LOGS", "METRICS", "TRACES")}
+    ran = subprocess.run(
+        [PROGRAMS / "opentelemetry-instrument", sys.executable, "-c", code],
+        env=os.environ | variables | exporters,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.stdout.strip() == "wrong", ran.stderr

@@ -113,9 +113,9 @@ def _launcher() -> Iterator[Finding]:
             else "pip install 'openai-metering[otlp]' brings opentelemetry-instrument; or call OpenAIInstrumentor().instrument().",
         )
         return
-    from openai_metering.instrumentor import metering_in_force  # noqa: PLC0415 - of use under the launcher alone
+    from openai_metering.instrumentor import OpenAIInstrumentor  # noqa: PLC0415 - of use under the launcher alone
 
-    if metering_in_force() is None:
+    if not OpenAIInstrumentor().is_instrumented_by_opentelemetry:
         yield Finding(
             "launcher",
             "wrong",
