@@ -17,7 +17,7 @@ import pytest
 
 import openai_metering
 from openai_metering import finished, usage
-from openai_metering.cli import columns, main, report
+from openai_metering.cli import columns, main, reconciling, report
 from openai_metering.pricing import PriceFile, amounts, pricefile
 from openai_metering.resolution import EMPTY, SOURCES, Attribution, resolve
 from openai_metering.settings import OPTIONS, Settings
@@ -241,9 +241,11 @@ def test_every_command_line_is_understood(capsys):
     for path in DOCUMENTS:
         text = path.read_text("utf-8")
         for line in re.findall(
-            r"(?:^|`)openai-metering ((?:report|demo|verify|replay|directory)[^`\n]*)", text, flags=re.MULTILINE
+            r"(?:^|`)openai-metering ((?:report|demo|verify|replay|directory|doctor|reconcile)[^`\n]*)",
+            text,
+            flags=re.MULTILINE,
         ):
-            words = shlex.split(re.sub(r"[\[\]]|\|csv\|json|\|json|\.\.\.", "", line), comments=True)
+            words = shlex.split(re.sub(r"[\[\]]|\|[a-z|]+|\.\.\.", "", line), comments=True)
             assert main([*words, "--help"]) == 0, line
             known = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
             assert {word for word in words if word.startswith("--")} <= known, line
@@ -367,3 +369,10 @@ def test_the_price_file():
     fields, rates = tables(COST)[3:5]
     named = {name for row in (*fields, *rates) for name in names_in(row[0])}
     assert named == set(pricefile._FIELDS) - {"factor"}
+
+
+# -- Reconcile -------------------------------------------------------------------------------------------------------
+def test_classes_of_difference():
+    """The page names every class in its own words."""
+    page = (ROOT / "docs" / "reconcile.md").read_text(encoding="utf-8")
+    assert {names_in(row[0])[0]: row[1] for row in tables(page)[1]} == reconciling.CLASSES

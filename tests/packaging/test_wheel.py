@@ -108,6 +108,7 @@ def test_what_is_in_the_wheel(files):
     assert {name.split("/")[0].split("-")[0] for name in files} == {"openai_metering"}
     assert not any("__pycache__" in name or name.endswith((".pyc", ".jsonl")) for name in files)
     assert any(name.endswith("licenses/LICENSE") for name in files)
+    assert any(name.endswith("vendor/chart.LICENSE.md") for name in files)
 
 
 def test_metadata(metadata):
@@ -115,7 +116,7 @@ def test_metadata(metadata):
     assert (metadata["Name"], metadata["License-Expression"]) == ("openai-metering", "Apache-2.0")
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata.get_payload().startswith("# openai-metering\n")
-    extras = {"instruments", "otlp", "report", "cost", "directory", "demo", "dev"}
+    extras = {"instruments", "otlp", "report", "tables", "cost", "directory", "demo", "dev"}
     assert set(metadata.get_all("Provides-Extra")) == extras
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
-from openai_metering.cli import demo, directory, fingerprint, replay, report, verify
+from openai_metering.cli import demo, directory, doctor, fingerprint, reconcile, replay, report, verify
 from openai_metering.cli.failure import Failure
 from openai_metering.masking import mask
 
@@ -39,6 +39,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "replay": replay,
     "fingerprint": fingerprint,
     "directory": directory,
+    "doctor": doctor,
+    "reconcile": reconcile,
 }
 
 

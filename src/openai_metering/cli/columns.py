@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 from dataclasses import dataclass
-from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from openai_metering.cli.failure import Failure
+from openai_metering.cli.period import UTC, dates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from openai_metering.cli.records import UsageRow
 
 ORGANIZATION: Final = "organization"
+SUBSCRIBER: Final = "subscriber"
+CREDENTIAL: Final = "credential"
 ACCOUNT: Final = "account"
 TAG_PREFIX: Final = "tag:"
-DEFAULT: Final = (ORGANIZATION, "subscriber", "credential", "model")
-
-_NANOSECONDS_PER_DAY: Final = 86_400 * 10**9
-_EPOCH: Final = dt.date(1970, 1, 1).toordinal()
+DEFAULT: Final = (ORGANIZATION, SUBSCRIBER, CREDENTIAL, "model")
+WHO: Final = (ACCOUNT, ORGANIZATION, SUBSCRIBER, CREDENTIAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +33,27 @@ class Column:
     read: Callable[[UsageRow], str | None]
 
 
-@lru_cache(maxsize=4096)
-def _date(days: int) -> str:
-    return dt.date.fromordinal(_EPOCH + days).isoformat()
+def _week(date: dt.date) -> str:
+    year, week, _ = date.isocalendar()
+    return f"{year:04d}-W{week:02d}"
 
 
-def day(row: UsageRow) -> str | None:
-    """Return the day on which the call ended, in UTC: ``2026-07-31``."""
-    return None if row.time_unix_nano is None else _date(row.time_unix_nano // _NANOSECONDS_PER_DAY)
+TIMES: Final[dict[str, Callable[[dt.date], str]]] = {
+    "day": dt.date.isoformat,
+    "week": _week,
+    "month": lambda date: date.isoformat()[:7],
+}
+"""How a date is written in each column of time: ``2026-07-31``, ``2026-W31`` (of ISO 8601), ``2026-07``."""
 
 
-def month(row: UsageRow) -> str | None:
-    """Return the month in which the call ended, in UTC: ``2026-07``."""
-    date = day(row)
-    return None if date is None else date.rpartition("-")[0]
+def _time(name: str, zone: dt.tzinfo) -> Column:
+    date_of = dates(zone)
+    written = TIMES[name]
+
+    def read(row: UsageRow) -> str | None:
+        return None if row.time_unix_nano is None else written(date_of(row.time_unix_nano))
+
+    return Column(name, read)
 
 
 COLUMNS: Final = {
@@ -54,17 +61,17 @@ COLUMNS: Final = {
     for column in (
         *(Column(name, attrgetter(name)) for name in (*DEFAULT, "operation", "provider")),
         Column(ACCOUNT, attrgetter(ACCOUNT)),
-        Column("day", day),
-        Column("month", month),
+        *(_time(name, UTC) for name in TIMES),
     )
 }
 
 
-def columns_of(by: str) -> tuple[Column, ...]:
+def columns_of(by: str, zone: dt.tzinfo = UTC) -> tuple[Column, ...]:
     """Read what ``--by`` says.
 
     Args:
         by: names of columns with commas between them; ``tag:<key>`` is the column of one tag.
+        zone: whose days, weeks and months are meant.
 
     Returns:
         The columns in that order, each once.
@@ -75,17 +82,27 @@ def columns_of(by: str) -> tuple[Column, ...]:
     names = dict.fromkeys(name for part in by.split(",") if (name := part.strip()))
     if not names:
         raise Failure(f"--by names no column. Columns: {_known()}.")
-    return tuple(_column(name) for name in names)
+    return tuple(column_of(name, zone) for name in names)
 
 
-def _column(name: str) -> Column:
+def column_of(name: str, zone: dt.tzinfo = UTC, option: str = "--by") -> Column:
+    """Return the column of a name.
+
+    Args:
+        name: one of ``COLUMNS``, or ``tag:<key>``.
+        zone: whose days, weeks and months are meant.
+        option: who asks, for the message.
+
+    Raises:
+        Failure: when there is none of that name.
+    """
     key = name.removeprefix(TAG_PREFIX).strip()
     if name.startswith(TAG_PREFIX) and key:
         return Column(name, lambda row: next((value for tag, value in row.tags if tag == key), None))
     column = COLUMNS.get(name.lower())
     if column is None:
-        raise Failure(f"--by does not know the column {name!r}.{_suggestion(name)} Columns: {_known()}.")
-    return column
+        raise Failure(f"{option} does not know the column {name!r}.{_suggestion(name)} Columns: {_known()}.")
+    return _time(column.name, zone) if column.name in TIMES and zone is not UTC else column
 
 
 def _suggestion(name: str) -> str:

@@ -64,6 +64,8 @@ class Costs:
         if self._keep and c.COST_STATUS in facts:
             price = self._recorded(facts, _PRICE, c.PRICE_UNPRICED_UNITS) if c.PRICE_STATUS in facts else None
             return Priced(self._recorded(facts, _COST, c.COST_UNPRICED_UNITS), price)
+        if row.organization is not None:  # a directory may know it where the record does not
+            facts[c.ORGANIZATION_ID] = row.organization
         priced = self._pricer.price(facts, row.time_unix_nano)
         other = priced is not None and priced.cost.value is not None and priced.cost.currency != self.currency
         return Priced(unpriced("currency"), None) if other else priced

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
-from openai_metering.cli.columns import ORGANIZATION, sort_key
+from openai_metering.cli.columns import ACCOUNT, ORGANIZATION, sort_key
 from openai_metering.pricing.amounts import ESTIMATED, PARTIAL, UNPRICED, total as sum_of, unpriced
 from openai_metering.pricing.pricer import Priced
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from openai_metering.cli.columns import Column
     from openai_metering.cli.records import UsageRow
 
-Kind: TypeAlias = Literal["owned", "estimated", "unattributed", "unknown", "not_billed"]
+Kind: TypeAlias = Literal["owned", "estimated", "others", "unattributed", "unknown", "not_billed"]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 GROUPED_KINDS: Final[frozenset[Kind]] = frozenset({"owned", "estimated"})
@@ -81,6 +81,10 @@ class Row:
     """Why usage is unknown, and how often."""
     money: Money = field(default_factory=Money)
     """Empty where no cost was asked for."""
+    before: Sum | None = None
+    """The same row in the period before, where that was asked for."""
+    budget: Decimal | None = None
+    """What it may cost in the period, in the currency of the report, where somebody said so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,15 @@ class Report:
     """Of all amounts; absent where no cost was asked for, or none could be told."""
     unpriced: Mapping[str, int] = field(default_factory=dict)
     """Why calls are unpriced, and how often: ``model_not_listed``, ``no_rate (characters)``, ..."""
+    period: str | None = None
+    """In words; absent where all time was asked for."""
+    untimed: int = 0
+    """Calls whose records carry no time; they are in no period, and in no row where one was asked for."""
+    before: Sum | None = None
+    """All of the period before, where that was asked for."""
+    before_period: str | None = None
+    hidden: int = 0
+    """Groups that ``--top`` put together into the row ``others``."""
 
 
 def kind_of(row: UsageRow) -> Kind:
@@ -142,8 +155,8 @@ def total_of(rows: Iterable[Row]) -> Sum:
 
 
 def subtotals(report: Report) -> dict[str | None, Sum]:
-    """Add up each organization that has more than one row, when the grouping starts with it."""
-    if report.columns[0] != ORGANIZATION:
+    """Add up each organization, or account, that has more than one row, when the grouping starts with it."""
+    if report.columns[0] not in (ACCOUNT, ORGANIZATION):
         return {}
     rows: dict[str | None, list[Row]] = {}
     for row in report.rows:
@@ -226,16 +239,16 @@ def group(
         own = groups.get((kind, cells))
         if own is None:
             own = groups[kind, cells] = _Group()
-        own.calls += 1
+        own.calls += row.weight
         if kind == "unknown":
-            own.reasons[row.reason or (row.state if row.state != "final" else "no_reason")] += 1
+            own.reasons[row.reason or (row.state if row.state != "final" else "no_reason")] += row.weight
         elif kind != "not_billed":  # whatever a refusal says was used, nobody pays for it
             tokens = tokens_of(row)
             own.input += tokens.input
             own.cached += tokens.cached
             own.output += tokens.output
             own.reasoning += tokens.reasoning
-            other_units += row.input_tokens is None and row.output_tokens is None
+            other_units += row.weight * (row.input_tokens is None and row.output_tokens is None)
         if price is not None and kind != "not_billed":
             own.add_money((price(row) if kind != "unknown" else None) or _UNKNOWN, why)
     rows = tuple(_row(kind, cells, groups[kind, cells]) for kind, cells in sorted(groups, key=_order))

@@ -46,6 +46,16 @@ class Hierarchy:
         self.conflicts = 0
         """Calls whose record names another organization or subscriber than the directory; the record counts."""
 
+    @property
+    def bounds(self) -> tuple[int, ...]:
+        """The moments, in nanoseconds since 1970, between which nothing in the directory changes."""
+        return tuple(self._bounds)
+
+    @property
+    def tables(self) -> Tables:
+        """The three tables, by kind."""
+        return self._tables
+
     @classmethod
     def read(cls, folder: str) -> Hierarchy:
         """Read the directory in a folder.
@@ -63,7 +73,7 @@ class Hierarchy:
         for row in rows:
             time = row.time_unix_nano
             who, account = self._who(row.credential, row.subscriber, row.organization, self._since(time))
-            self.conflicts += who.conflict
+            self.conflicts += row.weight * who.conflict
             for kind, name in ((ORGANIZATION, account), (ORGANIZATION, who.organization), (SUBSCRIBER, who.subscriber)):
                 if name is not None and (time or 0) >= self._seen.get((kind, name), 0):
                     self._seen[kind, name] = time or 0
@@ -110,7 +120,7 @@ class Hierarchy:
         rows = tuple(
             replace(
                 row,
-                cells=tuple(self._label(column, cell) for column, cell in zip(report.columns, row.cells, strict=True)),
+                cells=tuple(self.label(column, cell) for column, cell in zip(report.columns, row.cells, strict=True)),
             )
             for row in report.rows
         )
@@ -124,7 +134,8 @@ class Hierarchy:
                 cells.append(self._name(column, cell))
         return replace(row, cells=tuple(cells))
 
-    def _label(self, column: str, cell: str | None) -> str | None:
+    def label(self, column: str, cell: str | None) -> str | None:
+        """Return what people read for a cell of a column: its name together with the id, where there is one."""
         name = self._name(column, cell)
         return cell if name is None or name == cell else f"{name} ({cell})"
 

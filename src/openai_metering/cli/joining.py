@@ -32,6 +32,10 @@ class Calls:
     def __len__(self) -> int:
         return len(self._rows)  # a little more while those that are replaced are not known
 
+    def names(self) -> Iterable[str]:
+        """Return the ids that were met, also those of records that are replaced."""
+        return {*self._rows, *self._replaced}
+
     def add(self, row: UsageRow) -> None:
         """Take one record in."""
         if row.started_id is not None:

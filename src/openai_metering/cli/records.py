@@ -68,6 +68,8 @@ class UsageRow:
     """What decides about its price, where that is asked for: attributes as text, sorted."""
     account: str | None = None
     """The organization at the top of the hierarchy, where a directory says so; no record does."""
+    weight: int = 1
+    """How many calls it stands for: calls that are alike can be one row, with the sums of their tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,19 @@ def _usage(fields: _Fields) -> tuple[UsageStatus, str | None]:
     if status in USAGE_STATUSES:
         return status, fields.text(names.USAGE_REASON)
     return "unknown", "no_status" if status is None else "status_not_understood"
+
+
+def row_of(record: Mapping[str, Any], facts: frozenset[str] = frozenset()) -> tuple[UsageRow | None, str | None]:
+    """Read one usage record that is an OTLP JSON log record.
+
+    Args:
+        record: as it stands in a line.
+        facts: names of further attributes that are kept.
+
+    Returns:
+        The record as far as it can be counted, and what could not be read.
+    """
+    return _row(record, facts)
 
 
 def _tags(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -6,42 +6,44 @@ import argparse
 import io
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from openai_metering.cli import columns as grouping_columns
+from openai_metering.cli.asked import PAGE, Asked, shaped
+from openai_metering.cli.compiled import cache_folder
 from openai_metering.cli.costs import KEPT, Costs
-from openai_metering.cli.documents import write_csv, write_json
+from openai_metering.cli.documents import write_csv, write_json, write_markdown, write_parquet
+from openai_metering.cli.engine import WORTH, gather_compiled
 from openai_metering.cli.failure import Failure
-from openai_metering.cli.files import files_of
-from openai_metering.cli.grouping import group
-from openai_metering.cli.hierarchy import Hierarchy
-from openai_metering.cli.joining import Calls
-from openai_metering.cli.progress import Progress
-from openai_metering.cli.records import read
-from openai_metering.signals.conventions import USAGE_EVENT
+from openai_metering.cli.gathering import gather, inputs_of, made, narrowed, size_of
+from openai_metering.cli.pages import write_invoice_of, write_page_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from openai_metering.cli.columns import Column
+    from openai_metering.cli.gathering import Gathered
     from openai_metering.cli.grouping import Report
-
-NAMED_PROBLEMS: Final = 5
-"""How many unreadable lines are named one by one."""
+    from openai_metering.cli.hierarchy import Hierarchy
+    from openai_metering.cli.tabular import Source
 
 _EXAMPLES: Final = """\
 Examples:
   openai-metering report ./ledger
-  openai-metering report ./ledger --by organization,model
+  openai-metering report ./ledger --by organization,model --month 2026-07 --compare
+  openai-metering report ./ledger --where organization=AcmeSoft --where 'model=gpt-4*' --by day
+  openai-metering report ./ledger --format html --month 2026-07 --output july.html
+  openai-metering report ./ledger --invoice AcmeSoft --month 2026-07 --output acme.html
   openai-metering report ./ledger collector-output/records.jsonl --by month,organization
   openai-metering report ./ledger --by tag:project,model --format csv --output july.csv
-  openai-metering report ./ledger --format json | jq .total
-  openai-metering report ./ledger --by organization --prices prices.toml
+  openai-metering report ./ledger --watch --by organization,model
+  openai-metering report clickhouse://reader@localhost:8123/default/otel_logs --by organization
 
-Columns for --by, in any order:
+Columns for --by and --where, in any order:
   organization, subscriber, credential, model, operation, provider,
-  day, month (UTC, when the call ended), tag:<key>;
+  day, week, month (of --timezone, when the call ended), tag:<key>;
   account (with --directory): the organization at the top of the hierarchy
 
 Every call counts once, however often its record is found. Calls with unknown usage,
@@ -66,7 +68,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="a file of usage records (OTLP JSON lines), or a folder: every *.jsonl below it",
+        help="a file of usage records (OTLP JSON lines), a folder (every *.jsonl below it), a Parquet or DuckDB file, or "
+        "the URL of a ClickHouse table",
     )
     parser.add_argument(
         "--by",
@@ -74,41 +77,102 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         metavar="COLUMNS",
         help="what to group by, with commas (default: %(default)s)",
     )
+    parser.add_argument("--month", metavar="MONTH", help="calls that ended in this calendar month, such as 2026-07")
+    parser.add_argument("--from", metavar="TIME", help="calls that ended at this date, month or time, or later")
+    parser.add_argument("--to", metavar="TIME", help="calls that ended before this date, month or time")
+    parser.add_argument("--timezone", metavar="NAME", help="whose days are meant, such as Europe/Berlin (default: UTC)")
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="only such calls (* and ? stand for any characters; != for all others); the same column again is another choice",
+    )
+    parser.add_argument(
+        "--top", type=int, metavar="N", help="the N largest groups, largest first; the rest as one row `others`"
+    )
+    parser.add_argument("--compare", action="store_true", help="beside the period before, with the change")
     parser.add_argument(
         "--directory",
         metavar="DIR",
-        help="fill the levels that records lack, and show names, from this directory, as it was at each call",
+        help="fill the levels that records lack, and show names, from this directory, as it was at each call; "
+        "its column meta.budget is the budget of a month",
     )
-    parser.add_argument("--format", choices=tuple(WRITERS), default="table", help="(default: %(default)s)")
+    parser.add_argument(
+        "--budgets",
+        metavar="FILE",
+        help="budgets of a month: CSV with the columns id, budget and, where they differ, month",
+    )
+    parser.add_argument("--format", choices=(*WRITERS, PARQUET, PAGE), default="table", help="(default: %(default)s)")
+    parser.add_argument(
+        "--invoice",
+        metavar="ORGANIZATION",
+        help="one page (HTML) of what this organization, or account, used in --month",
+    )
     parser.add_argument(
         "--prices", metavar="FILE", help="price file (TOML): your own costs, and your customers' prices"
     )
     parser.add_argument("--no-cost", action="store_true", help="usage alone")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="a live view of the calls of the last --minutes, until Ctrl-C",
+    )
+    parser.add_argument("--minutes", type=float, default=60.0, metavar="N", help="with --watch: how far back it looks")
+    parser.add_argument(
+        "--no-cache", action="store_true", help="read large files as they are, and not what they were compiled into"
+    )
     parser.add_argument("--output", metavar="FILE", help="write to this file instead of the terminal")
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the report that the arguments ask for."""
-    columns = grouping_columns.columns_of(args.by)
-    write = WRITERS[args.format]()
-    files = files_of(args.paths)
+    if args.invoice is not None:
+        if args.month is None:
+            raise Failure("an invoice is of a month: give --month, such as --month 2026-07.")
+        args.format = PAGE
+    asked = Asked.of(args)
+    if args.watch:
+        return _watched(args, asked)
+    if args.compare:
+        asked.period.before()  # says so at once where there is none
+    writer = WRITERS.get(args.format, lambda: None)()
+    files, tables = inputs_of(args.paths)
     output = None if args.output is None else _output(args.output, files)
-    if args.no_cost and args.prices is not None:
-        raise Failure("--no-cost and --prices contradict each other: give one of them.")
-    hierarchy = None if args.directory is None else Hierarchy.read(args.directory)
-    if hierarchy is None and any(column.name == grouping_columns.ACCOUNT for column in columns):
-        raise Failure(f"--by {grouping_columns.ACCOUNT} needs the hierarchy: give --directory DIR.")
-    report = make(files, columns, None if args.no_cost else Costs(args.prices), hierarchy)
-    if hierarchy is not None:
-        report = hierarchy.named(report, columns=args.format != "table")
-        if hierarchy.conflicts:
-            what = "whose record names another owner than the directory; the record counts"
-            print(f"{_count(hierarchy.conflicts, 'call')} {what}.", file=sys.stderr)
-    if output is None:
-        write(report, _stdout())
-    else:
-        _save(report, write, output)
+    if args.format == PARQUET and output is None:
+        raise Failure("--format parquet is no text for a terminal: give --output FILE.")
+    gathered = _many(args, asked, files, tables) or gather(files, tables, asked.facts, asked.hierarchy)
+    if asked.costs is not None:
+        asked.costs.settle(gathered.rows)
+    if args.invoice is not None:
+        _deliver(partial(write_invoice_of, args, asked, gathered), output)
+        return 0
+    rows, untimed = narrowed(gathered, asked.period, asked.filters)
+    report = shaped(args, asked, gathered, rows)
+    report = replace(report, period=str(asked.period) if asked.period.bounded else None, untimed=untimed)
+    if args.format == PAGE:
+        _deliver(partial(write_page_of, args, asked, rows, report), output)
+        return 0
+    report = _named(report, asked.hierarchy, columns=args.format not in ("table", "markdown"))
+    if writer is not None:
+        _deliver(partial(writer, report), output)
+    elif output is not None:
+        write_parquet(report, output)
     return 0
+
+
+def _many(args: argparse.Namespace, asked: Asked, files: Sequence[Path], tables: Sequence[Source]) -> Gathered | None:
+    """Gather from compiled files where there is much to read, and it leads to the same report."""
+    priced = asked.costs is not None and asked.costs.has_prices
+    if tables or priced or args.no_cache or args.format == PAGE or sum(map(size_of, files)) < WORTH:
+        return None
+    try:
+        import duckdb  # noqa: F401, PLC0415 - an extra, only looked for
+    except ModuleNotFoundError:
+        return None
+    names = [column.name for column in asked.columns] + list(asked.filters.columns if asked.filters else ())
+    periods = [asked.period, *([asked.period.before()] if args.compare else [])]
+    return gather_compiled(files, cache_folder(), names, asked.zone, periods, asked.hierarchy)
 
 
 def make(
@@ -128,58 +192,30 @@ def make(
     Raises:
         Failure: when a file cannot be read, or none holds a usage record.
     """
-    calls = Calls()
-    problems: list[str] = []
-    lines = bad_lines = 0
-    with Progress(sum(_size(file) for file in files)) as progress:
-        for line in read(files, KEPT if costs is not None else frozenset()):
-            lines += 1
-            for row in line.rows:
-                calls.add(row)
-            if line.problem is not None:
-                bad_lines += 1
-                if len(problems) < NAMED_PROBLEMS:
-                    problems.append(f"{line.file}:{line.number}: {line.problem}")
-            progress.advance(line.size, len(calls))
-    _tell(problems, bad_lines)
-    if not calls:
-        raise Failure(
-            f"no usage records in {_count(len(files), 'file')} ({_count(lines, 'line')}): no log record has the event "
-            f"name {USAGE_EVENT}. Check that the application ran with OPENAI_METERING_LEDGER_DIR, "
-            "or that the Collector's file exporter receives its logs."
-        )
-    rows = list(calls.rows() if hierarchy is None else hierarchy.fill(calls.rows()))
+    gathered = gather(files, (), KEPT if costs is not None else frozenset(), hierarchy)
     if costs is not None:
-        costs.settle(rows)
-    report = group(
-        rows,
-        columns,
-        duplicates=calls.duplicates,
-        bad_lines=bad_lines,
-        price=None if costs is None else costs.of,
-        currency=None if costs is None else costs.currency,
-    )
-    if costs is None or costs.has_prices or report.total.money.cost is not None:
+        costs.settle(gathered.rows)
+    return made(gathered.rows, columns, gathered, costs)
+
+
+def _watched(args: argparse.Namespace, asked: Asked) -> int:
+    unfit = [name for name in ("output", "invoice", "compare", "budgets") if getattr(args, name)]
+    unfit += [name for name in ("from", "to", "month") if getattr(args, name) is not None]
+    if unfit or args.format != "table":
+        raise Failure(f"--watch is a live view of the last minutes: leave --{(unfit or ['format'])[0]} out.")
+    _table_writer()  # says so where rich is missing
+    from openai_metering.cli.watching import watch  # noqa: PLC0415 - rich is an extra
+
+    return watch(args.paths, asked, minutes=args.minutes, count=args.top)
+
+
+def _named(report: Report, hierarchy: Hierarchy | None, *, columns: bool) -> Report:
+    if hierarchy is None:
         return report
-    return replace(report, currency=None, unpriced={})  # no table, and no record that says what it cost
-
-
-def _tell(problems: Sequence[str], bad_lines: int) -> None:
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    if bad_lines > len(problems):
-        print(f"... and {_count(bad_lines - len(problems), 'more line')} that could not be read whole", file=sys.stderr)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:  # reading it says so, in better words
-        return 0
+    if hierarchy.conflicts:
+        calls = f"{hierarchy.conflicts:,} call{'' if hierarchy.conflicts == 1 else 's'}"
+        print(f"{calls} whose record names another owner than the directory; the record counts.", file=sys.stderr)
+    return hierarchy.named(report, columns=columns)
 
 
 def _table_writer() -> Callable[[Report, TextIO], None]:
@@ -199,7 +235,10 @@ WRITERS: Final[Mapping[str, Callable[[], Callable[[Report, TextIO], None]]]] = {
     "table": _table_writer,
     "csv": lambda: write_csv,
     "json": lambda: write_json,
+    "markdown": lambda: write_markdown,
 }
+PARQUET: Final = "parquet"
+"""The format that is no text, and goes to a file."""
 
 
 def _stdout() -> TextIO:
@@ -219,9 +258,12 @@ def _output(name: str, files: Sequence[Path]) -> Path:
     return output
 
 
-def _save(report: Report, write: Callable[[Report, TextIO], None], output: Path) -> None:
+def _deliver(write: Callable[[TextIO], None], output: Path | None) -> None:
+    if output is None:
+        write(_stdout())
+        return
     try:
         with output.open("w", encoding="utf-8", newline="") as stream:
-            write(report, stream)
+            write(stream)
     except OSError as error:
         raise Failure(f"--output {output} cannot be written: {error.strerror or type(error).__name__}.") from error

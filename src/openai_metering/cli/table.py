@@ -6,12 +6,14 @@ import io
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from openai_metering.cli.grouping import GROUPED_KINDS, subtotals
+from openai_metering.cli.grouping import GROUPED_KINDS, Row, subtotals
+from openai_metering.cli.notes import footnotes, visible
+from openai_metering.cli.shaping import in_money, size_of
 from openai_metering.pricing.amounts import at_places
 
 if TYPE_CHECKING:
@@ -19,12 +21,13 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from typing import TextIO
 
-    from openai_metering.cli.grouping import Kind, Report, Row, Sum
+    from openai_metering.cli.grouping import Kind, Report, Sum
 
 MISSING: Final = "-"
 UNKNOWN: Final = "?"
 NUMBERS: Final = ("calls", "input", "of which\ncached", "output", "of which\nreasoning")
 LABELS: Final[dict[Kind, str]] = {
+    "others": "others",
     "unattributed": "unattributed",
     "unknown": "usage unknown",
     "not_billed": "not billed",
@@ -55,44 +58,19 @@ def write_table(report: Report, stream: TextIO) -> None:
     stream.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
-def footnotes(report: Report) -> Iterator[str]:
-    """Say below the table what its numbers leave out, one sentence for each thing that happened."""
-    yield "Cached tokens are part of input, reasoning tokens are part of output."
-    estimated = sum(row.calls for row in report.rows if row.kind == "estimated")
-    if estimated:
-        yield f"Estimated: {_calls(estimated)}; the totals include the estimate."
-    if report.unpriced:
-        reasons = ", ".join(f"{visible(reason)} {count:,}" for reason, count in report.unpriced.items())
-        yield f"Unpriced, wholly or in part: {reasons}. {'The amounts are without them.' if _has_cost(report) else 'No call has a cost.'}"
-    if report.total.money.estimated:
-        yield f"Amounts that are estimated: of {_calls(report.total.money.estimated)}."
-    for row in report.rows:
-        if row.reasons:
-            reasons = ", ".join(f"{visible(reason)} {count:,}" for reason, count in row.reasons.items())
-            yield f"Usage unknown: {reasons}. The total is without the tokens of {_calls(row.calls)}."
-    if report.other_units:
-        yield f"Not counted in tokens (seconds, characters, images, ...): {_calls(report.other_units)}."
-    if report.bad_lines:
-        yield f"Lines that could not be read whole: {report.bad_lines:,}."
-
-
-def visible(text: str) -> str:
-    """Return a name with every character that would move the cursor or colour the terminal written out."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
-
-
 def _print(report: Report, console: Console) -> None:
+    console.print(view(report, console))
+
+
+def view(report: Report, console: Console) -> Group:
+    """Return the report as it fits a terminal, which is widened where digits would be cut off otherwise."""
     table = _table(report, [visible(name) for name in report.columns], _side_by_side)
     if Measurement.get(console, console.options, table).maximum >= console.width:
         stacked = "\n".join(_INDENT * level + visible(name) for level, name in enumerate(report.columns))
         table = _table(report, [stacked], _stacked)
         # Narrower than this, digits would be cut off; the terminal may break the lines instead.
         console.width = max(console.width, _narrowest(report))
-    console.print(table)
-    for note in footnotes(report):
-        console.print(Text(note, style="dim"))
+    return Group(table, *(Text(note, style="dim") for note in footnotes(report)))
 
 
 def _table(report: Report, titles: Sequence[str], lines_of: Callable[[Report, Row, Cells], Iterator[_Line]]) -> Table:
@@ -170,21 +148,56 @@ def _line(report: Report, label: str, row: Row | Sum, style: str) -> _Line:
     return (Text(label, overflow="fold"),), _numbers(report, row), style
 
 
-def _calls(count: int) -> str:
-    return f"{count:,} call" if count == 1 else f"{count:,} calls"
-
-
-def _has_cost(report: Report) -> bool:
-    """Whether any call has an amount; a column of question marks says less than the sentence below the table."""
-    return report.currency is not None and report.total.money.cost is not None
-
-
 def _titles(report: Report) -> tuple[str, ...]:
-    if not _has_cost(report):
-        return NUMBERS
+    beside = () if report.before is None else (f"{_measure(report)}\nbefore", "change")
+    budget = ("budget", "of it\nused") if _has_budget(report) else ()
+    if not in_money(report):
+        return (*NUMBERS, *beside)
     price = (f"price\n{report.currency}",) if report.total.money.price is not None else ()
     unpriced = ("calls\nunpriced",) if report.total.money.unpriced else ()
-    return (*NUMBERS, f"cost\n{report.currency}", *price, *unpriced)
+    return (*NUMBERS, f"cost\n{report.currency}", *price, *unpriced, *beside, *budget)
+
+
+def _measure(report: Report) -> str:
+    """What is set beside the period before."""
+    if not in_money(report):
+        return "tokens"
+    return "cost" if report.total.money.price is None else "price"
+
+
+def _has_budget(report: Report) -> bool:
+    return any(row.budget is not None for row in report.rows)
+
+
+def _beside(report: Report, row: Row | Sum) -> tuple[str, ...]:
+    """The period before and the budget."""
+    found: list[str] = []
+    money = in_money(report)
+    own = size_of(row, money=money)
+    if report.before is not None:
+        before = row.before if isinstance(row, Row) else report.before if row is report.total else None
+        if before is None or row.tokens is None:
+            found += [UNKNOWN if row.tokens is None else MISSING] * 2
+        else:
+            old = size_of(before, money=money)
+            found += [at_places(old, 6) if money else f"{old:,}", percent(own - old, old, sign=True)]
+    if _has_budget(report):
+        budget = row.budget if isinstance(row, Row) else None
+        found += [MISSING] * 2 if budget is None else [f"{budget:,}", percent(own, budget)]
+    return tuple(found)
+
+
+def percent(part: Decimal, whole: Decimal, *, sign: bool = False) -> str:
+    """Write a share for people; ``new`` where there was nothing before.
+
+    Args:
+        part: the share, or the change.
+        whole: of what.
+        sign: whether a plus is written.
+    """
+    if not whole:
+        return MISSING if not part else "new" if sign else "over"
+    return f"{100 * part / whole:{'+' if sign else ''},.1f} %"
 
 
 def _numbers(report: Report, row: Row | Sum) -> tuple[str, ...]:
@@ -192,12 +205,12 @@ def _numbers(report: Report, row: Row | Sum) -> tuple[str, ...]:
     counts: tuple[str, ...] = (UNKNOWN,) * 4
     if tokens is not None:
         counts = tuple(f"{count:,}" for count in (tokens.input, tokens.cached, tokens.output, tokens.reasoning))
-    if not _has_cost(report):
-        return (f"{row.calls:,}", *counts)
+    if not in_money(report):
+        return (f"{row.calls:,}", *counts, *_beside(report, row))
     total = report.total.money
     price = (_amount(money.price, money.unpriced),) if total.price is not None else ()
     unpriced = (f"{money.unpriced:,}",) if total.unpriced else ()
-    return (f"{row.calls:,}", *counts, _amount(money.cost, money.unpriced), *price, *unpriced)
+    return (f"{row.calls:,}", *counts, _amount(money.cost, money.unpriced), *price, *unpriced, *_beside(report, row))
 
 
 def _amount(value: Decimal | None, unpriced: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
@@ -63,6 +64,8 @@ class Exchange:
         self.n = 0
         self.status = 0
         self.usage: dict[str, Any] | None = None
+        self.kind = ""
+        self.billed: dict[str, Any] | None = None
         self.response_id = ""
         self.model = ""
         self._name = self.headers.get(HEADER, "")
@@ -137,5 +140,8 @@ class Exchange:
                 response_id=self.response_id,
                 request_id=self.request_id,
                 model=self.model,
+                kind=self.kind,
+                billed=self.billed,
+                time=time.time(),
             )
         )

@@ -38,6 +38,12 @@ class Served:
     request_id: str
     model: str
     """The model that the answer names."""
+    kind: str = ""
+    """A key of ``answers.PLAIN`` where the request is billed."""
+    billed: dict[str, Any] | None = None
+    """What it used, whether or not the answer says so."""
+    time: float = 0.0
+    """When it was noted, in seconds since 1970."""
 
     def line(self) -> bytes:
         """Return the request as a line of the journal file, without credentials."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from openai_metering.local import answers, wire
+from openai_metering.local import answers, meters, wire
 from openai_metering.local.background import BackgroundServer, run_until_told
 from openai_metering.local.events import STREAMED, Event, sent_usage
 from openai_metering.local.exchange import Exchange
@@ -31,7 +31,7 @@ from openai_metering.local.scenarios import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 HELD_AFTER: Final = 2  # events
 HTML: Final = b"<html><body>Bad gateway, says a proxy with status 200</body></html>"
@@ -62,6 +62,8 @@ class ProviderStandIn(BackgroundServer):
         self._held: list[asyncio.Future[None]] = []
         self._released_ahead = False
         self._in_progress = 0
+        self.meters = meters.Meters(self._journal)
+        """Its own word on what was used and what it costs."""
 
     # -- for its users
     @property
@@ -106,9 +108,15 @@ class ProviderStandIn(BackgroundServer):
         """Let the streams that are held go on, or the next one, if none is held yet."""
         self.on_loop(self._release)
 
+    def recall(self, served: Iterable[Served]) -> None:
+        """Take over what another one has served: it is in the journal, and on the meters."""
+        for one in served:
+            self._journal.add(one)
+
     def reset(self) -> None:
         """Forget what was served and begin with number 1 again."""
         self._journal.clear()
+        self.meters.clear()
         self._numbers = itertools.count(1)
         self.on_loop(self._forget)
 
@@ -156,6 +164,8 @@ class ProviderStandIn(BackgroundServer):
             for violation in violations:
                 self._journal.add_violation(f"{exchange.request.method} {exchange.request.path}: {violation}")
             return exchange.whole(wire.error(400, "; ".join(violations), "standin_violation"), 400)
+        if exchange.place.route.startswith(meters.ROUTE):
+            return self.meters.answer(exchange)
         scenario = exchange.scenario
         refusal = scenario.refuse(Incoming(exchange.headers, exchange.body, exchange.payload, self._attempts))
         if refusal is not None:
@@ -177,7 +187,10 @@ class ProviderStandIn(BackgroundServer):
             text=scenario.text,
             route=exchange.place.route,
         )
-        ask.usage = scenario.usage(wire.USAGE[kind](n) if kind in wire.USAGE else answers.usage_of(ask))
+        used = wire.USAGE[kind](n) if kind in wire.USAGE else answers.usage_of(ask)
+        ask.usage = scenario.usage(used)
+        if scenario.wire is not Wire.TIMEOUT and not exchange.place.azure:
+            exchange.kind, exchange.billed = kind, used
         exchange.response_id, exchange.model = ask.response_id, ask.model
         background = kind == "responses" and bool(payload.get("background"))
         if kind == "responses":

@@ -1,0 +1,50 @@
+"""What the numbers of a report leave out, in sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from openai_metering.cli.shaping import in_money
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from openai_metering.cli.grouping import Report
+
+
+def footnotes(report: Report) -> Iterator[str]:
+    """Say below the table what its numbers leave out, one sentence for each thing that happened."""
+    if report.period is not None:
+        yield f"Calls that ended in {report.period}{'' if report.before_period is None else f', beside {report.before_period}'}."
+    yield "Cached tokens are part of input, reasoning tokens are part of output."
+    estimated = sum(row.calls for row in report.rows if row.kind == "estimated")
+    if estimated:
+        yield f"Estimated: {_calls(estimated)}; the totals include the estimate."
+    if report.unpriced:
+        reasons = ", ".join(f"{visible(reason)} {count:,}" for reason, count in report.unpriced.items())
+        yield f"Unpriced, wholly or in part: {reasons}. {'The amounts are without them.' if in_money(report) else 'No call has a cost.'}"
+    if report.total.money.estimated:
+        yield f"Amounts that are estimated: of {_calls(report.total.money.estimated)}."
+    for row in report.rows:
+        if row.reasons:
+            reasons = ", ".join(f"{visible(reason)} {count:,}" for reason, count in row.reasons.items())
+            yield f"Usage unknown: {reasons}. The total is without the tokens of {_calls(row.calls)}."
+    if report.other_units:
+        yield f"Not counted in tokens (seconds, characters, images, ...): {_calls(report.other_units)}."
+    if report.hidden:
+        yield f"Others: {report.hidden:,} more {'group' if report.hidden == 1 else 'groups'}."
+    if report.untimed:
+        yield f"In no period, because their records carry no time: {_calls(report.untimed)}."
+    if report.bad_lines:
+        yield f"Lines that could not be read whole: {report.bad_lines:,}."
+
+
+def visible(text: str) -> str:
+    """Return a name with every character that would move the cursor or colour the terminal written out."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} call" if count == 1 else f"{count:,} calls"

@@ -1,0 +1,144 @@
+"""What one organization used in one month, as a page to print and send."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Final
+
+from openai_metering.cli.grouping import GROUPED_KINDS, Row, Sum, total_of
+from openai_metering.cli.page.numbers import LABELS, MISSING
+from openai_metering.cli.shaping import in_money
+from openai_metering.pricing.amounts import at_places
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import TextIO
+
+    from openai_metering.cli.grouping import Report
+
+FOLDER: Final = Path(__file__).parent
+PLACES: Final = 2
+_FINE: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """What stands on the page."""
+
+    report: Report
+    """Of the organization and month alone, with names."""
+    organization: str
+    name: str
+    kind: str
+    references: Sequence[tuple[str, str]]
+    """Its ids in other systems."""
+    zone: str
+    made: str
+    notes: Sequence[str]
+
+
+def write_invoice(invoice: Invoice, stream: TextIO) -> None:
+    """Write the page; it has no script, and asks for nothing outside of it."""
+    report = invoice.report
+    amounts = in_money(report)
+    priced = report.total.money.price is not None
+    what = "price" if priced else "cost"
+    grouped = [row for row in report.rows if row.kind in GROUPED_KINDS]
+    lacking = [row for row in report.rows if row.kind not in GROUPED_KINDS]
+    whole = total_of(grouped)
+    titles = [
+        *report.columns,
+        "calls",
+        "input tokens",
+        "output tokens",
+        *([f"{what}, {report.currency}"] if amounts else []),
+    ]
+    facts = [
+        ("Organization" if invoice.kind == "organization" else "Account", invoice.organization),
+        *invoice.references,
+        ("Month", report.period or ""),
+        ("Time zone", invoice.zone),
+        ("Made on", invoice.made),
+    ]
+    template = Template((FOLDER / "invoice.html").read_text("utf-8"))
+    stream.write(
+        template.substitute(
+            title=_text(f"{invoice.name}, {report.period}"),
+            name=_text(invoice.name),
+            facts="".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in facts),
+            total=_text(
+                _amount(whole, PLACES) + f" {report.currency}"
+                if amounts
+                else f"{whole.tokens.input + whole.tokens.output:,} tokens"
+            ),
+            basis=_text(_basis(amounts=amounts, priced=priced)),
+            head="".join(f'<th scope="col">{_text(title)}</th>' for title in titles),
+            body="".join(_lines(grouped, len(report.columns), amounts=amounts)),
+            foot=_line(("total",), len(report.columns), whole, amounts=amounts, kind="total", places=PLACES),
+            lacking="".join(_lacking(lacking)),
+            notes="".join(f"<li>{_text(note)}</li>" for note in invoice.notes),
+        )
+    )
+
+
+def _basis(*, amounts: bool, priced: bool) -> str:
+    if not amounts:
+        return "Usage without amounts."
+    return "At the prices agreed." if priced else "At what the provider asks, without surcharge."
+
+
+def _lines(rows: Sequence[Row], depth: int, *, amounts: bool) -> Iterator[str]:
+    """Write each group, and the sum of each of the first column that has several."""
+    for place, row in enumerate(rows):
+        above = rows[place - 1].cells if place else ()
+        cells = tuple(MISSING if cell is None else cell for cell in row.cells)
+        cells = (*cells[:-1], f"{cells[-1]} (estimated)") if row.kind == "estimated" else cells
+        yield _line(_unrepeated(cells, row.cells, above), depth, row, amounts=amounts, kind="line", places=_FINE)
+        last = place + 1 == len(rows) or rows[place + 1].cells[0] != row.cells[0]
+        own = [other for other in rows if other.cells[0] == row.cells[0]] if last else []
+        if len(own) > 1:
+            yield _line((f"{cells[0]}, all",), depth, total_of(own), amounts=amounts, kind="sum", places=_FINE)
+
+
+def _unrepeated(cells: tuple[str, ...], own: Sequence[str | None], above: Sequence[str | None]) -> tuple[str, ...]:
+    """Leave blank what the line above already says, but for the last cell."""
+    same = next(
+        (place for place, pair in enumerate(zip(own[:-1], above, strict=False)) if pair[0] != pair[1]), len(own) - 1
+    )
+    return ("",) * (same if above else 0) + cells[same if above else 0 :]
+
+
+def _line(cells: Iterable[str], depth: int, row: Row | Sum, *, amounts: bool, kind: str, places: int) -> str:
+    cells = tuple(cells)
+    span = depth - len(cells) + 1
+    names = [
+        f'<th scope="row"{f" colspan={span}" if span > 1 and place + 1 == len(cells) else ""}>{_text(cell)}</th>'
+        for place, cell in enumerate(cells)
+    ]
+    tokens = row.tokens
+    numbers = [f"{row.calls:,}", *(("?", "?") if tokens is None else (f"{tokens.input:,}", f"{tokens.output:,}"))]
+    if amounts:
+        numbers.append(_amount(row, places))
+    return f'<tr class="{kind}">{"".join(names)}{"".join(f"<td>{_text(number)}</td>" for number in numbers)}</tr>'
+
+
+def _amount(row: Row | Sum, places: int) -> str:
+    value = row.money.price if row.money.price is not None else row.money.cost
+    if value is None:
+        return "?" if row.money.unpriced else MISSING
+    return at_places(value, places)
+
+
+def _lacking(rows: Sequence[Row]) -> Iterator[str]:
+    """Say what is not in the total, and why."""
+    for row in rows:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in row.reasons.items())
+        why = f" ({reasons})" if reasons else ""
+        yield f"<li>{row.calls:,} {'call' if row.calls == 1 else 'calls'}: {_text(LABELS[row.kind] + why)}</li>"
+
+
+def _text(text: str) -> str:
+    return html.escape(text)
