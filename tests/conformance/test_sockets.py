@@ -189,12 +189,12 @@ def test_a_connect_that_was_taken_before_instrumenting_is_metered(standin, drive
     [
         (path, reading)
         for path in SPEAKING
-        for reading in ("recv", "iterate", "parse", "dispatch")
+        for reading in ("recv", "iterate", "parse", "late", "bytes", "dispatch")
         if reading != "dispatch" or supports(path, "dispatch_events")
     ],
 )
 def test_a_response_is_recorded_once_however_it_is_read(telemetry, standin, driver, path, reading):
-    """`recv`, iteration, `recv_bytes` with `parse_event` and `dispatch_events` are one seam."""
+    """`recv`, iteration, `recv_bytes` with `parse_event`, later, or alone, and `dispatch_events` are one seam."""
     open_before = set(open_calls)
     connection = driver.open(path, usage_metadata=dict(WHO))
     connection.create()
@@ -209,6 +209,14 @@ def test_a_response_is_recorded_once_however_it_is_read(telemetry, standin, driv
             event, again = connection.inner.parse_event(data), connection.inner.parse_event(data)
             kind = type_of(event)
             assert type_of(again) == kind
+    elif reading in ("late", "bytes"):
+        received: list[bytes] = []
+        while not received or json.loads(received[-1])["type"] not in ("response.done", "response.completed"):
+            received.append(driver.run(connection.inner.recv_bytes()))
+            assert type(received[-1]) is bytes
+        assert len(telemetry.records) == 1, "known when the caller has the last event"
+        for data in received if reading == "late" else ():
+            connection.inner.parse_event(data.decode())
     else:
         seen = []
         connection.inner.on("event", seen.append)
@@ -305,6 +313,54 @@ def test_repeated_events_add_nothing(telemetry, standin, driver, path):
     connection.ended()
     connection.close()
     assert len(check_served(telemetry, standin)) == 2
+
+
+@pytest.mark.parametrize("path", SPEAKING)
+def test_an_id_that_is_given_again_is_a_response_of_its_own(telemetry, standin, driver, path):
+    """A server that gives every response the same id, and says each event twice: what was ordered anew counts anew."""
+    connection = driver.open(path)
+    for organization in ("first", "second", "third"):
+        with attribution(organization_id=organization):
+            connection.create(scenario="same")
+        connection.ended()
+        connection.ended()
+    connection.close()
+    assert [served.id for served in standin.served] == ["resp_same"] * 3
+    assert [record[RESPONSE_ID] for record in telemetry.records] == ["resp_same"] * 3
+    assert [record[ORGANIZATION] for record in telemetry.records] == ["first", "second", "third"]
+    for record, served in zip(telemetry.records, standin.served, strict=True):
+        assert expected(served.usage).items() <= record.items()
+
+
+@pytest.mark.parametrize("path", REALTIME)
+def test_an_id_that_is_given_again_unasked_is_a_response_of_its_own(telemetry, standin, driver, path):
+    """Where the server starts responses by itself, the id of the event tells a new one from a repeated one."""
+    connection = driver.open(path)
+    standin.plan += ["same", "same"]
+    for _ in range(2):
+        connection.send(type="input_audio_buffer.append", audio="end-of-speech")
+        connection.ended()
+        connection.ended()
+    connection.close()
+    assert [record.get(RESPONSE_ID) for record in telemetry.records].count("resp_same") == 2
+    assert len(telemetry.records) == len(standin.served) == 4
+
+
+@pytest.mark.parametrize("path", [path for path in REALTIME if supports(path, "call_id")])
+def test_a_second_connection_to_a_session_adds_nothing(telemetry, standin, driver, path):
+    """Of two connections that hear the same responses under one id, each consumption is counted by one."""
+    call_id = f"rtc_same_{driver.is_async}"
+    first, second = driver.open(path, call_id=call_id), driver.open(path, call_id=call_id)
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    for number in range(3):
+        for connection, name in ((first, "a"), (second, "b")):
+            for kind in ("response.created", "response.done"):
+                response = {"id": "resp_same", "status": "completed", "usage": usage}
+                event = {"type": kind, "event_id": f"{kind}{number}{name}", "response": response}
+                connection.inner.parse_event(json.dumps(event))
+    first.close()
+    second.close()
+    assert [record[RESPONSE_ID] for record in telemetry.records] == ["resp_same"] * 3
 
 
 @pytest.mark.parametrize("path", [path for path in SPEAKING if supports(path, "on_reconnecting")])

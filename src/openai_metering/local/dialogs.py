@@ -56,7 +56,8 @@ class Dialogs:
         self.plan: list[str] = []
         """Scenarios of the next requests that name none themselves."""
         self._numbers = itertools.count(1)
-        self._last_end: Event | None = None
+        self._last: list[Event] = []
+        """What is said again to a client whose connection broke off."""
 
     def _scenario(self, metadata: Event) -> str:
         return metadata.get("scenario") or (self.plan.pop(0) if self.plan else "")
@@ -112,8 +113,8 @@ class Dialogs:
         if scenario == "vanish":
             await self._leave(connection, "cut")
             return
-        connection.repeats = scenario == "repeat"
-        response = self._response(metadata or None)
+        connection.repeats = scenario in ("repeat", "same")
+        response = self._response(metadata or None, scenario)
         await connection.send(type="response.created", event_id=self._id("event"), response=response)
         if scenario == "hold":
             connection.held.append(response)
@@ -138,10 +139,10 @@ class Dialogs:
         if scenario == "reconnect":
             await self._leave(connection, "cut")
 
-    def _response(self, metadata: Event | None) -> Event:
+    def _response(self, metadata: Event | None, scenario: str) -> Event:
         return {
             "object": "realtime.response",
-            "id": self._id("resp"),
+            "id": "resp_same" if scenario == "same" else self._id("resp"),
             "status": "in_progress",
             "status_details": None,
             "output": [],
@@ -160,7 +161,8 @@ class Dialogs:
         done = {**response, "status": status, "status_details": details, "output": output, "usage": usage}
         event = {"type": "response.done", "event_id": self._id("event"), "response": done}
         if scenario == "reconnect":
-            self._last_end = event
+            begun = {"type": "response.created", "event_id": self._id("event"), "response": response}
+            self._last = [begun, {**event, "event_id": self._id("event")}]
         await connection.send(**event)
 
     async def _leave(self, connection: Connection, how: str) -> None:
@@ -188,8 +190,10 @@ class Dialogs:
         if scenario == "vanish":
             await self._leave(connection, "cut")
             return
-        connection.repeats = scenario == "repeat"
+        connection.repeats = scenario in ("repeat", "same")
         response = self._responses_object({**event, "metadata": {}} if scenario == "mute" else event)
+        if scenario == "same":
+            response["id"] = "resp_same"
         numbers = itertools.count()
         await connection.send(type="response.created", sequence_number=next(numbers), response=response, **lane)
         if scenario == "hold":
@@ -245,7 +249,7 @@ class Dialogs:
         done = {**response, "status": status, "usage": usage, "error": {"code": "boom", "message": "boom"}}
         event = {"type": f"response.{status}", "sequence_number": 9, "response": done, **lane}
         if scenario == "reconnect":
-            self._last_end = event
+            self._last = [{"type": "response.created", "sequence_number": 0, "response": response, **lane}, event]
         await connection.send(**event)
 
     # -- Live ----------------------------------------------------------------------------------------------------

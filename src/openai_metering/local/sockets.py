@@ -67,7 +67,7 @@ class SocketStandIn(Dialogs):
         self.received.clear()
         self.violations.clear()
         self.plan.clear()
-        self._last_end = None
+        self._last = []
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
@@ -121,9 +121,9 @@ class SocketStandIn(Dialogs):
             speak = self._translations if route.endswith("/translations") else self._realtime
             await connection.send(type="session.created", event_id=self._id("event"), session=session_of(connection))
         with contextlib.suppress(ConnectionClosed):
-            if self._last_end is not None:
-                await connection.send(**self._last_end)  # what a client saw before its connection broke off
-                self._last_end = None
+            for said in self._last:
+                await connection.send(**said)  # what a client saw before its connection broke off
+            self._last = []
             async for message in socket:
                 data = message if isinstance(message, str) else message.decode()
                 self.received.append(data)

@@ -31,11 +31,37 @@ MAX_RAW: Final = 65536
 
 _STARTS: Final = ('"response.create"', '"decision.create"', '"session.start"')
 _within_send: ContextVar[bool] = ContextVar("openai_metering_within_send", default=False)
+_within_recv: ContextVar[bool] = ContextVar("openai_metering_within_recv", default=False)
 _said: ContextVar[Attribution] = ContextVar("openai_metering_said", default=EMPTY)
 """What the keyword of the method says that a message is sent with."""
 
 
 # -- Receiving -------------------------------------------------------------------------------------------------------
+
+
+def _recv(original: Method) -> Method:
+    """Note that the SDK itself parses what it receives, so that nothing is parsed twice."""
+    if inspect.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def recv_async(self: Any, *args: Any, **kwargs: Any) -> Any:
+            token = _within_recv.set(True)
+            try:
+                return await original(self, *args, **kwargs)
+            finally:
+                _leave(token)
+
+        return recv_async
+
+    @functools.wraps(original)
+    def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
+        token = _within_recv.set(True)
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            _leave(token)
+
+    return recv
 
 
 def _parse_event(original: Method) -> Method:
@@ -44,7 +70,9 @@ def _parse_event(original: Method) -> Method:
         event = original(self, *args, **kwargs)
         try:
             session = self.__dict__.get(ATTRIBUTE)
-            if session is not None:
+            if session is not None and (
+                _within_recv.get() or not session.received.has_read(args[0] if args else kwargs["data"])
+            ):
                 session.see(event)
         except Exception as error:
             errors.swallow("event", error)
@@ -59,22 +87,40 @@ def _recv_bytes(original: Method) -> Method:
         @functools.wraps(original)
         async def recv_async(self: Any, *args: Any, **kwargs: Any) -> Any:
             try:
-                return await original(self, *args, **kwargs)
+                data = await original(self, *args, **kwargs)
             except Exception as error:
                 _lost(self, error)
                 raise
+            _received(self, data)
+            return data
 
         return recv_async
 
     @functools.wraps(original)
     def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return original(self, *args, **kwargs)
+            data = original(self, *args, **kwargs)
         except Exception as error:
             _lost(self, error)
             raise
+        _received(self, data)
+        return data
 
     return recv
+
+
+def _received(connection: Any, data: Any) -> None:
+    """See what a caller receives as bytes, who may parse them in any way, or not at all."""
+    if _within_recv.get():
+        return
+    try:
+        session = connection.__dict__.get(ATTRIBUTE)
+        if session is not None:
+            session.see(session.received.read(data))
+    except (ValueError, RecursionError):
+        pass  # no JSON: the caller's to deal with
+    except Exception as error:
+        errors.swallow("event", error)
 
 
 def _lost(connection: Any, error: BaseException) -> None:
@@ -320,6 +366,7 @@ SENDERS: Final[dict[str, Callable[[Method], Method]]] = {
     "send_raw": functools.partial(wrap_send, note=_noted_raw, raw=True),
 }
 WRAPPERS: Final[dict[str, Callable[[Method], Method]]] = {
+    "recv": _recv,
     "parse_event": _parse_event,
     "recv_bytes": _recv_bytes,
     **SENDERS,

@@ -12,7 +12,8 @@ from openai_metering.finished import COMPLETED, DROPPED, FAILED, STOPPED, Reques
 from openai_metering.masking import mask
 from openai_metering.realtime import LIVE_DECISION, TRANSCRIPTION
 from openai_metering.seams.failures import qualified_name
-from openai_metering.seams.seen import Seen, shared
+from openai_metering.seams.received import Received
+from openai_metering.seams.seen import Seen, Turns, shared
 from openai_metering.seams.sending import sent, who_sent
 from openai_metering.seams.waiting import Waiting
 from openai_metering.seams.who import resolved
@@ -57,6 +58,7 @@ class Session:
         self.closing = False
         self.lost: BaseException | None = None
         """The connection broke off, and may yet be made again."""
+        self.received = Received(_REACTIONS)
         self._metering = metering
         self._server = server
         self._opening = opening
@@ -68,6 +70,7 @@ class Session:
         self._whos: OrderedDict[str, Resolved] = OrderedDict()
         self._items: OrderedDict[str, tuple[str | None, int]] = OrderedDict()
         self._token = object()
+        self._turns = Turns()
         self._seen = Seen()
         if joined is not None:
             self._seen = shared((server, joined), self._seen)
@@ -99,6 +102,7 @@ class Session:
         """The connection broke off, and the SDK may make it again: what it had sent is answered by nobody."""
         self.lost = error
         self._waiting.clear()
+        self._turns.broke_off()
 
     def _who_of(self, message: Sent | None, response: Any) -> Resolved:
         if message is not None:
@@ -179,14 +183,16 @@ class Session:
             call.read(event)
             call.finish(COMPLETED, reason="not_sent")
 
-    def _response_created(self, event: Any) -> None:
+    def _response_created(self, event: Any, event_id: str | None = None) -> None:
         response = part(event, "response")
         key = text(part(response, "id"))
         if key is None:
             return
         evicted = None
         with self._lock:
-            if not self._seen.add(key):
+            asked = self._waiting.asking(event, response) is not None
+            turn = self._turns.begin(key, event_id or text(part(event, "event_id")), asked=asked)
+            if turn is None or not self._seen.add((key, turn)):
                 return
             call = self._response(event, response)
             if call is None:
@@ -219,9 +225,12 @@ class Session:
         response = part(event, "response")
         response_id = text(part(response, "id"))
         with self._lock:
-            call = None if response_id is None else self._open.pop(response_id, None)
+            call = None
+            key: Any = text(part(event, "event_id"))
+            if response_id is not None:
+                call = self._open.pop(response_id, None)
+                key = response_id, self._turns.end(response_id)
             if call is None:
-                key = response_id or text(part(event, "event_id"))
                 if key is not None and not self._seen.add(key):
                     return
                 call = self._response(event, response)
@@ -236,7 +245,7 @@ class Session:
         nested = part(event, "event")
         kind = part(nested, "type")
         if kind == "response.created":
-            self._response_created(nested)
+            self._response_created(nested, text(part(event, "event_id")))
         elif kind in _ENDS:
             self._response_ended(nested)
 

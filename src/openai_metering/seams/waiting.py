@@ -41,7 +41,14 @@ class Waiting:
         self._messages.clear()
 
     def starter(self, event: Any, response: Any) -> Sent | None:
-        """Take the message that had a response started, ``None`` where the server started it by itself.
+        """Take the message that had a response started, ``None`` where the server started it by itself."""
+        found = self.asking(event, response)
+        if found is not None:
+            self.remove(found)
+        return found
+
+    def asking(self, event: Any, response: Any) -> Sent | None:
+        """Return the message that has a response started.
 
         The oldest one of its lane; where the server may start responses by itself, only one with the same metadata.
         """
@@ -52,8 +59,6 @@ class Waiting:
         found = next((m for m in asked if m.metadata == metadata), None)
         if found is None and asked and not self._unasked:
             found = asked[0]
-        if found is not None:
-            self.remove(found)
         return found
 
     def decided(self) -> Sent | None:
