@@ -138,6 +138,94 @@ def async_streaming_response(answer: Callable[[Any], Any], **extra: Any) -> list
 WAYS = [streaming_response, raw_response, async_streaming_response]
 
 
+# -- Beneath a plain stream: the caller reads its response, and not the stream --------------------------------------------
+
+
+def as_read(response: Any) -> bytes:
+    body: bytes = response.read()
+    assert response.content == body
+    return body
+
+
+BENEATH: dict[str, Callable[[Any], bytes]] = {
+    "read": as_read,
+    "iter_bytes": lambda response: b"".join(response.iter_bytes()),
+    "iter_text": lambda response: "".join(response.iter_text()).encode(),
+    "iter_lines": lambda response: "".join(f"{line}\n" for line in response.iter_lines()).encode(),
+    "iter_raw": lambda response: decoded(
+        response.headers.get("content-encoding", "identity"), b"".join(response.iter_raw())
+    ),
+}
+
+
+async def async_beneath(answer: Callable[[Any], Any], reading: str) -> bytes:
+    http_client = http.AsyncClient(transport=http.MockTransport(answer))
+    async with openai.AsyncOpenAI(max_retries=0, http_client=http_client) as client:
+        response = (await client.chat.completions.create(**CHAT.request, stream=True)).response
+        if reading == "read":
+            return bytes(await response.aread())
+        pieces = [piece async for piece in getattr(response, f"a{reading}")()]
+        if reading == "iter_raw":
+            return decoded(response.headers.get("content-encoding", "identity"), b"".join(pieces))
+        if reading == "iter_lines":
+            pieces = [f"{line}\n" for line in pieces]
+        return b"".join(piece if isinstance(piece, bytes) else piece.encode() for piece in pieces)
+
+
+@pytest.mark.parametrize("coding", ["identity", *CODINGS])
+@pytest.mark.parametrize("reading", BENEATH)
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_response_of_a_stream_is_read_as_it_was_ordered(
+    telemetry: Any, reading: str, coding: str, asynchronous: bool
+) -> None:
+    """Who reads `stream.response` gets no event that was not ordered, and is metered as who reads the stream."""
+    pieces = SERVED if coding == "identity" else COMPRESSED[coding](SERVED)
+    answer = answering(pieces, content_encoding=coding)
+    if asynchronous:
+        found = asyncio.run(async_beneath(answer, reading))
+    else:
+        found = BENEATH[reading](made(answer).chat.completions.create(**CHAT.request, stream=True).response)
+    assert found == b"".join(ORDERED)
+    record = telemetry.record()
+    assert (record["openai_metering.usage.status"], record["openai_metering.outcome"]) == ("reported", "completed")
+    assert record["gen_ai.usage.input_tokens"] == 11
+
+
+def test_the_response_of_a_stream_that_asked_has_every_byte(telemetry: Any) -> None:
+    """Who asked for usage gets the server's own pieces."""
+    response = made(answering(SERVED)).chat.completions.create(**CHAT.request, **ASKING).response
+    assert list(response.iter_raw()) == SERVED
+    assert telemetry.record()["gen_ai.usage.output_tokens"] == 7
+
+
+def test_the_response_of_a_stream_is_left_early(telemetry: Any) -> None:
+    """Who begins to read the response and closes it has stopped."""
+    response = made(answering(SERVED)).chat.completions.create(**CHAT.request, stream=True).response
+    pieces = response.iter_bytes()
+    assert next(pieces) == SERVED[0]
+    response.close()
+    record = telemetry.record()
+    assert (record["openai_metering.outcome"], record["openai_metering.usage.reason"]) == (
+        "stopped",
+        "closed_before_usage",
+    )
+
+
+def test_the_response_of_a_stream_breaks(telemetry: Any) -> None:
+    """A connection that breaks under who reads the response is a failure of the call, and the caller's to see."""
+
+    class Breaking(Pieces):
+        def __iter__(self) -> Iterator[bytes]:
+            yield SERVED[0]
+            raise http.ReadError("broken")
+
+    answer = http.Response(200, headers=SSE, stream=Breaking([]))
+    response = made(lambda request: answer).chat.completions.create(**CHAT.request, stream=True).response
+    with pytest.raises(http.ReadError, match="broken"):
+        list(response.iter_lines())
+    assert telemetry.record()["openai_metering.outcome"] == "failed"
+
+
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("way", WAYS)
 def test_the_extra_event_is_hidden_from_raw_bytes(telemetry: Any, way: Callable[..., Any], coding: str) -> None:

@@ -1,31 +1,18 @@
-"""Bodies as bytes: what a caller reads from a raw response, seen once as it is decoded."""
+"""Bodies as bytes: readers of JSON and of server-sent events, whole or in pieces of any size."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-import wrapt
-
 from openai_metering import errors
-from openai_metering.call import abandon, watch
-from openai_metering.finished import COMPLETED, DROPPED, STOPPED, UNREAD
-from openai_metering.seams.codings import ObservedDecoder, RawReader, reads_decoded
-from openai_metering.seams.failures import classify
-from openai_metering.seams.streams import is_extra, tell
+from openai_metering.seams.streams import is_extra
 from openai_metering.usage import code
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-
     from openai_metering.call import Call
-
-    Proxy = wrapt.ObjectProxy[Any]
-else:
-    Proxy = wrapt.ObjectProxy  # generic from wrapt 2.0 on
 
 MAX_BODY: Final = 8 * 1024 * 1024
 """Bytes of a body that are parsed whole; of a larger one only its two ends are looked at."""
@@ -195,21 +182,23 @@ def _naming(events: frozenset[str]) -> re.Pattern[bytes]:
     return re.compile(rf'(?:"type"\s*:\s*"(?:{names})"|^event:\s*(?:{names})\s*$)'.encode(), re.MULTILINE)
 
 
-class _Unread:
+class NotRead:
     """A body that is never looked into, nor kept."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
 
     def feed(self, piece: bytes) -> bytes:
+        """Take in a piece, which the caller gets."""
         return piece
 
     def flush(self) -> bytes:
+        """Read what was taken in."""
         self._call.read(None)
         return b""
 
 
-class _JsonReader:
+class JsonReader:
     """A JSON body from bytes in pieces; keeps it whole, or of a large one its two ends."""
 
     def __init__(self, call: Call) -> None:
@@ -218,6 +207,7 @@ class _JsonReader:
         self._cut = False
 
     def feed(self, piece: bytes) -> bytes:
+        """Take in a piece, which the caller gets."""
         if self._call.first_chunk is None:
             self._call.first_chunk = self._call.now()
         kept = self._kept
@@ -229,6 +219,7 @@ class _JsonReader:
         return piece
 
     def flush(self) -> bytes:
+        """Read what was taken in."""
         body = bytes(self._kept)
         self._kept.clear()
         if self._cut:
@@ -236,168 +227,3 @@ class _JsonReader:
         else:
             _read_json(self._call, body)
         return b""
-
-
-class BodyObserver:
-    """Sees every byte of a body once, decoded, while the caller reads it; and how the reading ended.
-
-    Args:
-        call: the call that the body is the answer of.
-        events: the body is a stream of server-sent events.
-    """
-
-    def __init__(self, call: Call, *, events: bool) -> None:
-        self._call = call
-        self._reader: EventReader | _JsonReader | _Unread = (
-            EventReader(call) if events else _Unread(call) if call.operation.binary else _JsonReader(call)
-        )
-        self._holds_back = events and call.hide_usage
-        self._seen = False
-        self.raw = False
-        """The caller reads raw bytes, which are decoded beside it."""
-        self.raw_ended = False
-        """The last byte has come from the network; a decoder may still hold some of it."""
-
-    def feed(self, piece: bytes) -> bytes:
-        """Take in a decoded piece. Returns what the caller gets: the piece itself, where nothing is to be hidden."""
-        self._seen = True
-        try:
-            passed = self._reader.feed(piece)
-        except Exception as error:
-            errors.swallow("body", error)
-            return piece
-        return passed if self._holds_back else piece
-
-    def end(self, *, observed: bool = True) -> bytes:
-        """The body has been read to its end, and was observed up to there. Returns what was held back of it."""
-        rest = b""
-        try:
-            if observed:
-                rest = self._reader.flush()
-        except Exception as error:
-            errors.swallow("body", error)
-        try:
-            if observed:
-                self._call.complete()
-            else:
-                self._call.finish(COMPLETED, reason="not_observed")
-        except Exception as error:
-            errors.swallow("complete", error)
-        return rest if self._holds_back else b""
-
-    def left(self, *, finalised: bool) -> None:
-        """The response was closed: at the end of its raw bytes, before it, or in a finaliser."""
-        call = self._call
-        if self.raw_ended:
-            if not self._seen:
-                call.finish(COMPLETED, reason="not_observed")
-        elif finalised:
-            abandon(call, DROPPED if self._seen else UNREAD)
-        else:
-            call.stop(STOPPED if self._seen else UNREAD)
-
-    def failed(self, error: BaseException) -> None:
-        """Reading the body raised, which the caller gets untouched."""
-        try:
-            self._call.fail(classify(error, answering=True))
-        except Exception as own:
-            errors.swallow("fail", own)
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # a finaliser has nobody to tell
-            abandon(self._call, DROPPED if self._seen else UNREAD)
-
-
-class ObservedBody(Proxy):
-    """The byte stream of a response, in the shape of the HTTP library's own.
-
-    Args:
-        body: the HTTP library's own.
-        observer: is told how reading ended.
-        reader: sees the bytes: the observer itself, where they are not compressed.
-        raw: makes what sees them where they are, and where the caller reads them as they are.
-    """
-
-    def __init__(
-        self, body: Any, observer: BodyObserver, reader: BodyObserver | None, raw: Callable[[], RawReader] | None
-    ) -> None:
-        super().__init__(body)
-        self._self_observer = observer
-        self._self_reader = reader
-        self._self_raw = raw
-
-    def _reads(self) -> BodyObserver | RawReader | None:
-        """What the bytes pass: nothing where the HTTP library decodes them, as its decoder is observed."""
-        try:
-            if self._self_raw is not None and not reads_decoded(3):
-                return self._self_raw()
-        except Exception as error:
-            errors.swallow("raw", error)
-        return self._self_reader
-
-    def __iter__(self) -> Iterator[bytes]:
-        observer, reader = self._self_observer, self._reads()
-        try:
-            for piece in self.__wrapped__:
-                passed = piece if reader is None else reader.feed(piece)
-                if passed:
-                    yield passed
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            observer.failed(error)
-            raise
-        observer.raw_ended = True
-        rest = b"" if reader is None else reader.end()
-        if rest:
-            yield rest
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        observer, reader = self._self_observer, self._reads()
-        try:
-            async for piece in self.__wrapped__:
-                passed = piece if reader is None else reader.feed(piece)
-                if passed:
-                    yield passed
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            observer.failed(error)
-            raise
-        observer.raw_ended = True
-        rest = b"" if reader is None else reader.end()
-        if rest:
-            yield rest
-
-    def close(self) -> None:
-        """Close the stream, and tell."""
-        tell(self._self_observer, closer=2)
-        self.__wrapped__.close()
-
-    async def aclose(self) -> None:
-        """Close the stream, and tell."""
-        tell(self._self_observer)
-        await self.__wrapped__.aclose()
-
-
-def observe_body(response: Any, call: Call, *, events: bool) -> None:
-    """Observe a body that the caller has not read yet, in whatever way the caller reads it.
-
-    Args:
-        response: the HTTP response.
-        call: the call that the body is the answer of.
-        events: the body is a stream of server-sent events.
-    """
-    observer = BodyObserver(call, events=events)
-    coding = response.headers.get("content-encoding", "identity").strip().lower()
-    reader: BodyObserver | None = observer
-    raw: Callable[[], RawReader] | None = None
-    if coding not in ("", "identity"):
-        decoder = response._get_content_decoder()  # noqa: SLF001
-        del response._decoder  # noqa: SLF001 - of two that are alike, each reads the answer from its first byte
-        response._decoder = ObservedDecoder(response._get_content_decoder(), observer)  # noqa: SLF001
-        reader = None
-        raw = functools.partial(RawReader, decoder, coding, observer, hides=events and call.hide_usage)
-    # Both are dropped by the response's own pickling.
-    response.stream = ObservedBody(response.stream, observer, reader, raw)
-    watch(call)

@@ -12,7 +12,7 @@ from openai_metering import errors
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from openai_metering.seams.bodies import BodyObserver
+    from openai_metering.seams.responses import BodyObserver
 
 
 class ObservedDecoder:

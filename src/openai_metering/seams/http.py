@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from openai_metering import errors, operations
 from openai_metering.call import Call, drain
-from openai_metering.seams import bodies, carrier as carriers, streams
+from openai_metering.seams import bodies, carrier as carriers, responses, streams
 from openai_metering.seams.baggage import Around
 from openai_metering.seams.clients import REQUEST, RESPONSE, Clients
 from openai_metering.seams.failures import classify, refuses_stream_options, request_of, retries_of
@@ -369,7 +369,7 @@ def _observe(call: Call, result: Any, kwargs: dict[str, Any]) -> None:
     try:
         response = kwargs["response"]
         if kwargs.get("stream") and hasattr(result, "_iterator"):
-            streams.observe_stream(result, response, call)
+            responses.observe_stream(result, response, call)
         elif _is_read(result):
             call.read(result)
             call.complete()
@@ -398,7 +398,7 @@ def _observe_bytes(call: Call, response: Any, kwargs: dict[str, Any]) -> None:
     except Exception:  # the HTTP library's own: nobody has read the body yet
         binary = call.operation.binary and not content_type.startswith(bodies.EVENTS)
         events = not binary and (bool(kwargs.get("stream")) or content_type.startswith(bodies.EVENTS))
-        bodies.observe_body(response, call, events=events)
+        responses.observe_body(response, call, events=events)
         if call.hide_usage:
             streams.hide_in_parsed(kwargs["options"])
         return

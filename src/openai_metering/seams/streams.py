@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering import errors
-from openai_metering.call import abandon, watch
+from openai_metering.call import abandon
 from openai_metering.finished import DROPPED, STOPPED, UNREAD
 from openai_metering.seams.failures import classify
 
@@ -23,17 +23,23 @@ class _Observed:
     The SDK's stream holds this iterator, this iterator holds the call, and the call holds neither.
     """
 
-    __slots__ = ("_call", "_inner", "_stepping")
+    __slots__ = ("_call", "_inner", "beneath", "stepping")
 
     def __init__(self, inner: Any, call: Call) -> None:
         self._inner = inner
         self._call = call
-        self._stepping = False
+        self.stepping = False
+        """The SDK is reading the response, for this iterator."""
+        self.beneath: Any = None
+        """Observes the response where the caller reads that, and not this iterator."""
 
     def left(self, *, finalised: bool) -> None:
         """The response was closed: by the caller, by the SDK on its way to the end, or in a finaliser."""
         call = self._call
-        if self._stepping:
+        if self.beneath is not None:
+            self.beneath.left(finalised=finalised)
+            return
+        if self.stepping:
             return  # the SDK closes a response before it delivers what is left in its buffers: the step says how it ends
         if finalised:
             abandon(call, DROPPED if call.first_chunk is not None else UNREAD)
@@ -89,10 +95,10 @@ class ObservedIterator(_Observed):
         return self
 
     def __next__(self) -> Any:
-        if self._stepping:  # a second reader at once gets the SDK's own error, and ends nothing
+        if self.stepping:  # a second reader at once gets the SDK's own error, and ends nothing
             return self._inner.__next__()
         while True:
-            self._stepping = True
+            self.stepping = True
             try:
                 chunk = self._inner.__next__()
             except StopIteration:
@@ -102,7 +108,7 @@ class ObservedIterator(_Observed):
                 self.failed(error)
                 raise
             finally:
-                self._stepping = False
+                self.stepping = False
             if self.seen(chunk):
                 return chunk
 
@@ -116,10 +122,10 @@ class ObservedAsyncIterator(_Observed):
         return self
 
     async def __anext__(self) -> Any:
-        if self._stepping:
+        if self.stepping:
             return await self._inner.__anext__()
         while True:
-            self._stepping = True
+            self.stepping = True
             try:
                 chunk = await self._inner.__anext__()
             except StopAsyncIteration:
@@ -129,49 +135,9 @@ class ObservedAsyncIterator(_Observed):
                 self.failed(error)
                 raise
             finally:
-                self._stepping = False
+                self.stepping = False
             if self.seen(chunk):
                 return chunk
-
-
-def observe_stream(stream: Any, response: Any, call: Call) -> None:
-    """Observe the SDK's ``Stream`` or ``AsyncStream`` in place.
-
-    Args:
-        stream: the object that the caller gets.
-        response: the HTTP response beneath it.
-        call: the call that the stream is the answer of.
-    """
-    inner = stream._iterator  # noqa: SLF001 - read by `Stream.__next__` and `__iter__` in every version
-    observed = ObservedAsyncIterator(inner, call) if hasattr(inner, "__anext__") else ObservedIterator(inner, call)
-    stream._iterator = observed  # noqa: SLF001
-    watch(call)
-    on_close(response, observed)
-
-
-def on_close(response: Any, observed: Any) -> None:
-    """Tell an observer when the response is closed: by the stream, a helper, or the response itself.
-
-    The hook sits on the response's byte stream, which is closed exactly once; one on the response itself would break
-    its pickling.
-    """
-    body = response.stream
-    if hasattr(body, "aclose"):
-        aclose = body.aclose
-
-        async def hooked_async() -> None:
-            tell(observed)
-            await aclose()
-
-        body.aclose = hooked_async
-    if hasattr(body, "close"):
-        close = body.close
-
-        def hooked() -> None:
-            tell(observed, closer=2)
-            close()
-
-        body.close = hooked
 
 
 def tell(observed: Any, *, closer: int | None = None) -> None:
