@@ -25,7 +25,7 @@ from openai_metering.finished import (
 from openai_metering.usage import ESTIMATED, NOT_BILLED, REPORTED, UNKNOWN, Usage, nothing_said
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from openai_metering.finished import Failure, Request, Server
     from openai_metering.operations import Operation
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 class Call:
     """One billable call between its start and its single end."""
 
+    host_refuses: Callable[[], None]
+    """Notes that the host refuses to be asked for usage; there is none where it was not asked."""
+
     __slots__ = (
         "__weakref__",
         "_clock",
@@ -47,6 +50,7 @@ class Call:
         "estimate",
         "first_chunk",
         "hide_usage",
+        "host_refuses",
         "operation",
         "record_id",
         "request",

@@ -264,6 +264,44 @@ def test_a_host_that_refuses_gets_the_call_as_the_caller_wrote_it(provider: Any,
     assert "stream_options" not in provider.served[2].json
 
 
+@pytest.mark.parametrize("scenario", ["refuse_in_a_body", "refuse_in_an_event"])
+@pytest.mark.parametrize("reading", ["stream", "raw"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_host_that_refuses_within_an_answer_is_not_asked_again(
+    provider: Any, telemetry: Any, scenario: str, reading: str, asynchronous: bool
+) -> None:
+    """An error within a 200 that names the option: the caller has the stream already, so only later calls are spared."""
+    headers = {"x-standin-scenario": scenario}
+    options = {**MAIN[0].request, "stream": True, "extra_headers": headers, "usage_metadata": dict(WHO)}
+
+    async def read_async() -> list[Any]:
+        async with openai.AsyncOpenAI(base_url=provider.base_url, max_retries=0) as client:
+            if reading == "raw":
+                async with client.chat.completions.with_streaming_response.create(**options) as response:
+                    return [line async for line in response.iter_lines()]
+            return [chunk async for chunk in await client.chat.completions.create(**options)]
+
+    def read() -> list[Any]:
+        if asynchronous:
+            return asyncio.run(read_async())
+        client = openai.OpenAI(base_url=provider.base_url, max_retries=0)
+        if reading == "raw":
+            with client.chat.completions.with_streaming_response.create(**options) as response:
+                return list(response.iter_lines())
+        return list(client.chat.completions.create(**options))
+
+    if scenario == "refuse_in_an_event" and reading == "stream":
+        with pytest.raises(openai.APIError, match="stream_options"):
+            read()
+    else:
+        read()
+    ended(telemetry, "failed", "unknown", "failed")
+    telemetry.clear()
+    assert read()
+    assert "stream_options" not in provider.served[1].json
+    ended(telemetry, "completed", "unknown", "not_sent")
+
+
 def test_other_refusals_are_not_repeated(provider: Any, telemetry: Any) -> None:
     """A refusal that does not name the option is the caller's, at once."""
     with pytest.raises(openai.BadRequestError):

@@ -163,6 +163,10 @@ def _error_event(ask: Ask, events: Events) -> Events:
     return numbered([*events[:CUT_AFTER], Event(body, "error")])
 
 
+def _refused_event(ask: Ask, events: Events) -> Events:
+    return [Event(wire.error(400, "Unknown parameter: 'stream_options'."))] if ask.include_usage else events
+
+
 # -- Ends ------------------------------------------------------------------------------------------------------------
 def _failed(ask: Ask, body: dict[str, Any]) -> None:
     if ask.kind == "responses":
@@ -269,6 +273,8 @@ _ROWS: Final = (
         "refuse_include_usage_400",
         refuse=_when_asked_for_usage(400, f"{wire.ERROR_TEXT}: Unknown parameter: 'stream_options.include_usage'."),
     ),
+    Scenario("refuse_in_a_body", refuse=_when_asked_for_usage(200, "Unknown parameter: 'stream_options'.")),
+    Scenario("refuse_in_an_event", stream=_chat_only(_refused_event)),
     *(Scenario(f"status_{status}", refuse=_always(status)) for status in (400, 401, 404, 429, 500, 503)),
     Scenario("retry_twice", refuse=_twice),
     Scenario("timeout", wire=Wire.TIMEOUT),

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering import errors
+from openai_metering.seams.failures import names_stream_options
 from openai_metering.seams.streams import is_extra
 from openai_metering.usage import code
 
@@ -133,6 +134,8 @@ class EventReader:
                 return False
             lines = event.splitlines()
             data = b"\n".join(line[5:].lstrip(b" ") for line in lines if line.startswith(b"data:"))
+            if not data and b'"error"' in event and event.lstrip().startswith(b"{"):
+                data = event  # an error that is no event: JSON in the place of the stream
             if data.startswith(b"[DONE]"):
                 call.complete()  # where the SDK stops reading, too: it never gets to the end of the body
                 return False
@@ -155,6 +158,8 @@ class EventReader:
         call = self._call
         error = chunk.get("error")
         if error:
+            if call.hide_usage and names_stream_options(error):
+                call.host_refuses()
             told = error.get("code") or error.get("type") if isinstance(error, dict) else None
             call.answer.failed = code(told) or "error"
             call.complete()  # the SDK raises, and reads no further

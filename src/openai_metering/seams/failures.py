@@ -53,9 +53,12 @@ def qualified_name(kind: type) -> str:
 
 def refuses_stream_options(error: BaseException) -> bool:
     """Whether a provider refused a call because of the option that we added: its answer names it."""
-    if not isinstance(getattr(error, "status_code", None), int):
-        return False
-    return any("stream_options" in said or "include_usage" in said for said in _said(getattr(error, "body", None)))
+    return isinstance(getattr(error, "status_code", None), int) and names_stream_options(getattr(error, "body", None))
+
+
+def names_stream_options(body: Any) -> bool:
+    """Whether a provider's error names the option that we added."""
+    return any("stream_options" in said or "include_usage" in said for said in _said(body))
 
 
 def _said(body: Any, depth: int = 0) -> Iterator[str]:

@@ -22,6 +22,7 @@ from openai_metering.usage import part, text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from openai_metering.finished import Server
     from openai_metering.operations import Operation
     from openai_metering.seams.metering import Metering
     from openai_metering.seams.patches import Patches
@@ -201,6 +202,7 @@ class _Sending(Around):
         """Send these options, which ask for usage where the caller did not."""
         self._asked_for_usage = True
         self.call.hide_usage = True
+        self.call.host_refuses = functools.partial(_refusing, self._metering, self.call.server)
         self._send(changed)
 
     def repeats(self, error: BaseException) -> bool:
@@ -224,13 +226,7 @@ class _Sending(Around):
     def accepted(self) -> None:
         """The host took the call as the caller wrote it, and not with our option: it is not asked again."""
         try:
-            server = self.call.server
-            self._metering.refusing_hosts.add((server.address, server.port))
-            errors.warn_once(
-                f"refused {server.address}:{server.port}",
-                "%s refuses stream_options; the usage of chat streams there is unknown where it is not sent unasked.",
-                server.address,
-            )
+            _refusing(self._metering, self.call.server)
         except Exception as error:
             errors.swallow("repeat", error)
 
@@ -254,6 +250,15 @@ class _Sending(Around):
                 self.call.finish("completed", reason="internal")
         except Exception as error:
             errors.swallow("finish", error)
+
+
+def _refusing(metering: Metering, server: Server) -> None:
+    metering.refusing_hosts.add((server.address, server.port))
+    errors.warn_once(
+        f"refused {server.address}:{server.port}",
+        "%s refuses stream_options; the usage of chat streams there is unknown where it is not sent unasked.",
+        server.address,
+    )
 
 
 def _begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Sending | None:

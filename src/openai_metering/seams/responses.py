@@ -224,9 +224,9 @@ class StreamBody(Proxy):
 
     def _beneath(self) -> Any:
         """What is read by who does not read through the stream."""
-        if self._self_observed.stepping:
-            return self.__wrapped__
         try:
+            if self._self_observed.stepping and not self._may_refuse():
+                return self.__wrapped__
             observer = BodyObserver(self._self_call, events=True)
             body = self._observed_by(observer)
             self._self_observed.beneath = observer
@@ -234,6 +234,11 @@ class StreamBody(Proxy):
         except Exception as error:
             errors.swallow("raw", error)
             return self.__wrapped__
+
+    def _may_refuse(self) -> bool:
+        """Whether the answer may be an error about the option that we added: JSON, of which the SDK makes no event."""
+        headers = self._self_response.headers
+        return self._self_call.hide_usage and headers.get("content-type", "").startswith("application/json")
 
     def _observed_by(self, observer: BodyObserver) -> ObservedBody:
         response, coding = self._self_response, _coding_of(self._self_response)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from openai_metering import errors
 from openai_metering.call import abandon
 from openai_metering.finished import DROPPED, STOPPED, UNREAD
-from openai_metering.seams.failures import classify
+from openai_metering.seams.failures import classify, names_stream_options
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -71,6 +71,8 @@ class _Observed:
     def failed(self, error: BaseException) -> None:
         """Reading the stream raised, which the caller gets untouched."""
         try:
+            if self._call.hide_usage and names_stream_options(getattr(error, "body", None)):
+                self._call.host_refuses()  # too late to repeat this one: the caller has the stream
             self._call.fail(classify(error, answering=True))
         except Exception as own:
             errors.swallow("fail", own)
