@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ import openai
 import openai._base_client as base
 import pytest
 from forms import MAIN, STREAMED, WHO, Operation, Ticket, cases
+from openai._models import FinalRequestOptions
 
-from openai_metering import OpenAIInstrumentor
+from openai_metering import OpenAIInstrumentor, errors
 from waiting import wait_for
 
 if TYPE_CHECKING:
@@ -387,6 +389,10 @@ def test_a_stream_helper_that_meets_the_length_limit(provider: Any, telemetry: A
 # -- Never sent ------------------------------------------------------------------------------------------------------
 
 
+def options(**fields: Any) -> Any:
+    return FinalRequestOptions.construct(**{"method": "post", "url": "/chat/completions", **fields})
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -421,6 +427,51 @@ def test_wrong_arguments(telemetry: Any, kind: str, arguments: dict[str, Any]) -
     assert str(with_keyword) == str(bare)
     assert telemetry.records == []
     assert telemetry.spans == []
+
+
+@pytest.mark.parametrize("kind", ["OpenAI", "AsyncOpenAI"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        [object],
+        [object, None],
+        [object, {}],
+        [object, options(url=None)],
+        [object, options(url=["/chat/completions"])],
+        [object, options(method=None)],
+        [object, options(method=b"post", url=b"/chat/completions")],
+        [object, options(headers=7)],
+        [object, options(headers=[("a", "b")])],
+        [object, options(json_data={"model": "gpt-4o"}, extra_json=5)],
+    ],
+)
+def test_a_request_that_is_none(
+    telemetry: Any, caplog: pytest.LogCaptureFixture, kind: str, arguments: list[Any]
+) -> None:
+    """`client.request()` with wrong arguments raises the SDK's own error, and not a line of ours."""
+    caplog.set_level(logging.DEBUG)
+    before = errors.counts.copy()
+
+    async def awaited(made: Any) -> Any:
+        return await made
+
+    def call() -> None:
+        made = getattr(openai, kind)(base_url="http://localhost:1/v1", max_retries=0).request(*arguments)
+        if inspect.isawaitable(made):
+            asyncio.run(awaited(made))
+
+    def error_of() -> BaseException:
+        with pytest.raises((TypeError, AttributeError, ValueError)) as raised:
+            call()
+        return raised.value
+
+    metered = error_of()
+    assert errors.counts == before
+    assert not [line for line in caplog.records if line.name.startswith("openai_metering")]
+    OpenAIInstrumentor().uninstrument()
+    bare = error_of()
+    assert (type(metered), str(metered)) == (type(bare), str(bare))
 
 
 def test_a_body_that_is_no_json_leaves_no_call(telemetry: Any) -> None:

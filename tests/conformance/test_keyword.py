@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import inspect
 import pickle
 import warnings
+import weakref
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
-from forms import WHO
+from forms import MAIN, WHO
 from openai._resource import AsyncAPIResource, SyncAPIResource
 
 from openai_metering import OpenAIInstrumentor
@@ -224,3 +226,19 @@ def test_methods_are_copied_and_pickled_as_on_the_bare_sdk(telemetry: Any, taken
     if taken == "of the class":
         assert copy.deepcopy([method]) == [method]
         assert pickle.loads(pickle.dumps(method)) == method
+
+
+def test_a_weak_reference_to_a_method_makes_it_again(provider: Any, telemetry: Any) -> None:
+    """`weakref.WeakMethod`, by which event systems keep listeners, works as on the bare SDK, and the call is metered."""
+    client = openai.OpenAI(base_url=provider.base_url, max_retries=0)
+    reference = weakref.WeakMethod(client.chat.completions.create)
+    method = reference()
+    assert method == client.chat.completions.create
+    assert method.__self__ is client.chat.completions
+    assert inspect.signature(method) == inspect.signature(client.chat.completions.create)
+    method(**MAIN[0].request, usage_metadata=dict(WHO))
+    assert telemetry.record()["attribution.organization.id"] == WHO["organization_id"]
+    assert telemetry.record()["attribution.organization.source"] == "keyword"
+    del method, client
+    gc.collect()
+    assert reference() is None

@@ -267,8 +267,14 @@ def _begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[
         signals = metering.signals
         if not metering.active or signals is None:
             return None
-        options = args[1] if len(args) > 1 else kwargs["options"]
-        operation = operations.find(options.method, options.url)
+        options: Any = args[1] if len(args) > 1 else kwargs.get("options")
+        operation: Operation | None
+        try:
+            operation = operations.find(options.method, options.url)
+        except (AttributeError, TypeError):
+            if _is_request(options):
+                raise
+            operation = None  # the SDK's own exception says what is wrong with it
         if operation is None or not signals.listening() or not _starts(operation, options):
             return None
         drain()
@@ -297,6 +303,10 @@ def _begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[
     except Exception as error:
         errors.swallow("begin", error)
         return None
+
+
+def _is_request(options: Any) -> bool:
+    return isinstance(getattr(options, "method", None), str) and isinstance(getattr(options, "url", None), str)
 
 
 def _starts(operation: Operation, options: Any) -> bool:
