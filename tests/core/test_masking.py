@@ -76,6 +76,15 @@ def test_a_key_behind_an_underscore_is_masked(name):
     assert left_of(KEYS[name], mask(f"prod_{KEYS[name]}")) == []
 
 
+@pytest.mark.parametrize("name", [name for name in KEYS if name not in ("basic", "pem")])
+@pytest.mark.parametrize(
+    "around", ["my{}", "MY{}", "key2{}", "{}my", "a{}b", '{{"k": "x\\n{}"}}', "k%3D{}", "x?k=a{}&b=c"], ids=str
+)
+def test_a_key_with_something_glued_to_it_is_masked(name, around):
+    """Letters right before a key, such as of an escape in JSON or in a URL, or behind it, do not hide it."""
+    assert left_of(KEYS[name], mask(around.format(KEYS[name]))) == []
+
+
 def test_every_key_of_a_text_is_masked():
     """Two keys are two secrets."""
     assert mask(f"{KEYS['openai-project']} and {KEYS['github']}") == "[masked] and [masked]"
@@ -112,6 +121,21 @@ def test_a_bare_key_is_masked_where_a_credential_belongs(key):
         "arn:aws:bedrock:us-east-1::foundation-model/amazon.titan-text-express-v1",
         "München Straßenbahn GmbH",
         "task-42",
+        "task-3f2504e04f8911d39a0c0305e82c3301",
+        "risk-assessment-3f2504e0-4f89-11d3-9a0c-0305e82c3301",
+        "desk-ManagementTeam2024Finance",
+        "task-proj-migrationPhase2Rollout",
+        "task-proj-Phase2-Rollout-Q3-2024-Finance-Department-Europe",
+        "task-V1StGXR8Z5jdHi6BmyTzk",
+        "laughs_averagetemperaturevaluemeasured",
+        "flexapp-release-candidate-2024",
+        "eurasia-pacific-markets-2024",
+        "Maya29.Smith@acme.com",
+        "heyJonathan.smith2@acme.example.com",
+        "shelf_life_extension_study_2024_phase2",
+        "mynpm-package-maintainers-2024",
+        "https://acme.com/desk-research/2024/q3?team=risk-analysis-group-2&sigma=12",
+        '{"team": "task-force-9", "mask-policy": "sk-none"}',
         "risk-assessment",
         "",
     ],
