@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import openai
+import openai._base_client as base
 import pytest
 import wrapt
 from forms import MAIN, WHO
@@ -217,6 +220,57 @@ def test_a_keyword_that_comes_in_the_body(telemetry: Any, client: Any, provider:
     assert provider.served[0].json["other"] == 1
     assert "usage_metadata" not in provider.served[0].json
     assert body == {"usage_metadata": WHO, "other": 1}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("place", ["body", "extra_body"])
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("scenario", ["", "refuse_stream_options"])
+def test_a_keyword_in_the_body_of_a_post(
+    telemetry: Any, client: Any, provider: Any, place: str, stream: bool, nested: bool, scenario: str
+) -> None:
+    """What says who in a body that `client.post` sends stays at home too, also when the call is repeated."""
+    who = {"subscriber": {"id": "joe@acme.com"}, "route": "x"} if nested else dict(WHO)
+    body: dict[str, Any] = {**CHAT, "stream": stream, "other": 1}
+    said: dict[str, Any] = {"usage_metadata": who}
+    options: dict[str, Any] = {"headers": {"x-standin-scenario": scenario}}
+    if place == "body":
+        body |= said
+    else:
+        options["extra_json"] = said
+    given = copy.deepcopy((body, options))
+    kind = openai.types.chat.ChatCompletionChunk if stream else openai.types.chat.ChatCompletion
+    more: dict[str, Any] = {"stream": True, "stream_cls": openai.Stream[kind]} if stream else {}
+    with attribution(subscriber_identity="scope", team="scope"):
+        answer = client.post("/chat/completions", cast_to=kind, body=body, options=options, **more)
+    if stream:
+        list(answer)
+    assert (body, options) == given
+    for served in provider.served:
+        assert served.json["other"] == 1
+        assert "usage_metadata" not in served.json
+    record = telemetry.record()
+    assert record["attribution.subscriber.id"] == "joe@acme.com"
+    assert record["attribution.subscriber.source"] == "keyword"
+    assert record["attribution.tag.team"] == "scope"
+
+
+@pytest.mark.parametrize("theirs", [{"prompt_token_count": 3}, "AcmeSoft", ["organization_id"], None])
+def test_what_a_server_calls_by_the_keywords_name_is_sent(telemetry: Any, theirs: Any) -> None:
+    """A field of that name that names none of the three levels is a server's own."""
+    http: Any = getattr(base, "httpx2", None) or base.httpx
+    sent = []
+
+    def answer(request: Any) -> Any:
+        sent.append(json.loads(request.content))
+        return http.Response(200, json={"id": "c1", "choices": []})
+
+    body = {**CHAT, "usage_metadata": theirs}
+    http_client = http.Client(transport=http.MockTransport(answer))
+    with openai.OpenAI(api_key="test", max_retries=0, http_client=http_client) as client:
+        client.post("/chat/completions", cast_to=object, body=body)
+    assert sent == [body]
+    assert telemetry.record()["attribution.status"] == "unattributed"
 
 
 def test_the_processor_writes_who_on_model_calls_alone(telemetry: Any) -> None:

@@ -12,8 +12,9 @@ from openai_metering.seams import bodies, carrier as carriers, responses, stream
 from openai_metering.seams.baggage import Around
 from openai_metering.seams.clients import REQUEST, RESPONSE, Clients
 from openai_metering.seams.failures import classify, refuses_stream_options, request_of, retries_of
+from openai_metering.seams.methods import KEYWORD
 from openai_metering.seams.patches import inside
-from openai_metering.seams.requests import asking_for_usage, body_of, read_request
+from openai_metering.seams.requests import asking_for_usage, body_of, read_request, said_in_body
 from openai_metering.seams.servers import server_of
 from openai_metering.seams.who import learn_key, who_of
 from openai_metering.sights import Sight
@@ -280,8 +281,11 @@ def _begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[
         drain()
         if operation.of is not None:
             return _look(metering, signals, operation, client, args, kwargs)
-        who, so_far = who_of(metering, client, options.headers)
         body = body_of(options)
+        if KEYWORD in body:
+            options = said_in_body(options)
+            body = body_of(options)
+        who, so_far = who_of(metering, client, options.headers)
         request = read_request(operation, body, client, options.headers)
         call = Call(signals, operation, server_of(client), request, who)
         call.who_so_far = so_far

@@ -6,8 +6,12 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from openai_metering.attribution import Attribution
 from openai_metering.finished import Request
 from openai_metering.masking import mask
+from openai_metering.seams import carrier as carriers
+from openai_metering.seams.methods import KEYWORD
+from openai_metering.spellings import CANONICAL
 from openai_metering.usage import count, part, text
 
 if TYPE_CHECKING:
@@ -21,6 +25,39 @@ def body_of(options: Any) -> Mapping[str, Any]:
         body = {}
     extra = options.extra_json
     return {**body, **extra} if isinstance(extra, Mapping) and extra else body
+
+
+def said_in_body(options: Any) -> Any:
+    """Take who a call is for out of its body, where ``client.post`` or a framework has put the keyword there.
+
+    Only an object that names one of the three levels: what else a server may call by this name is its own.
+
+    Args:
+        options: those of the request, whose body has something by the keyword's name.
+
+    Returns:
+        Options by which the call is for whom the body said, unless its method or headers say otherwise; the same
+        options where nothing was said.
+    """
+    given = {"json_data": options.json_data, "extra_json": options.extra_json}
+    parts = {name: one for name, one in given.items() if isinstance(one, Mapping) and KEYWORD in one}
+    said = [one[KEYWORD] for one in parts.values()]
+    if not all(isinstance(one, Mapping) and not CANONICAL.keys().isdisjoint((*one, *_nested(one))) for one in said):
+        return options
+    ours = copy.copy(options)
+    for name, one in parts.items():
+        setattr(ours, name, {key: value for key, value in one.items() if key != KEYWORD})
+    carrier = carriers.find(options.headers) or carriers.Carrier()
+    keyword = Attribution.from_mapping(said[-1]).merge(carrier.keyword)
+    moved = carriers.carrier_class()(keyword, carrier.scope, None, carrier.resolver)
+    ours.headers = carriers.put(options.headers, moved)
+    return ours
+
+
+def _nested(said: Mapping[str, Any]) -> list[str]:
+    """The names of a nested ``subscriber``, written out with dots."""
+    subscriber = said.get("subscriber")
+    return [f"subscriber.{name}" for name in subscriber] if isinstance(subscriber, Mapping) else []
 
 
 def read_request(operation: Operation, body: Mapping[str, Any], client: Any, headers: Any) -> Request:
