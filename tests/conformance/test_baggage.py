@@ -199,6 +199,27 @@ def test_where_no_span_is_made_the_name_is_taken_out_all_the_same(provider: Any,
     check_wire(provider.served[-1])
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_look_at_a_job_hands_nobodys_name_on(provider: Any, arrived: None, asynchronous: bool) -> None:
+    """A request that only looks at a job is no call of its own, and has no span; identity stays here all the same."""
+    metered(provider, baggage=ALL)
+
+    async def main() -> None:
+        async with openai.AsyncOpenAI(base_url=provider.base_url, http_client=injecting_async(HTTP)) as client:
+            await client.responses.retrieve("resp_1")
+            await client.batches.retrieve("batch_1")
+
+    if asynchronous:
+        asyncio.run(main())
+    else:
+        with openai.OpenAI(base_url=provider.base_url, http_client=injecting(HTTP)) as client:
+            client.responses.retrieve("resp_1")
+            client.batches.retrieve("batch_1")
+    assert len(provider.served) == 2
+    for served in provider.served:
+        check_wire(served)
+
+
 # OpenTelemetry's own instrumentation knows httpx; from openai 3.5x on the SDK has httpx2, which the hooks above stand for.
 @pytest.mark.parametrize("instrumented", ["httpx"] if HTTP.__name__ == "httpx" else [])
 def test_the_instrumentation_of_httpx_hands_nobodys_name_on(provider: Any, arrived: None, instrumented: str) -> None:

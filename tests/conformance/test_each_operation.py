@@ -125,6 +125,14 @@ def test_the_service_tier_and_the_window_are_read_from_extra_body(telemetry: Any
     assert record["openai_metering.request.completion_window"] == "8h"
 
 
+def test_a_key_in_the_place_of_a_tier_is_masked(telemetry: Any, client: Any) -> None:
+    """A mix-up of arguments does not put a key into telemetry."""
+    key = "sk-proj-Ab3dEf6hIj9lMn2pQr5tUv8xYz1BcD4fGh7jKl0n"
+    client.post("/responses", cast_to=object, body={"model": "gpt-5", "input": "x", "service_tier": key})
+    assert telemetry.record()["openai.request.service_tier"] == "[masked]"
+    assert [span.attributes["openai.request.service_tier"] for span in telemetry.spans] == ["[masked]"]
+
+
 @pytest.mark.parametrize("place", ["client", "client headers", "request"])
 def test_the_providers_organization_and_project_are_recorded(provider: Any, telemetry: Any, place: str) -> None:
     """As the request names them, wherever that was said."""

@@ -15,7 +15,9 @@ import openai
 import pytest
 from forms import WHO
 
-from openai_metering import attribution, deferred
+from openai_metering import attribution, deferred, jobs, operations
+from openai_metering.attribution import EMPTY, Attribution, resolve
+from openai_metering.finished import Request, Server
 from openai_metering.local import numbers
 
 if TYPE_CHECKING:
@@ -375,6 +377,27 @@ def test_a_turn_of_an_agent_is_billed_to_who_spoke(telemetry: Any, client: Any, 
     assert [record[ORGANIZATION] for record in final] == ["AcmeSoft", "Globex"]
     assert [record[INPUT] for record in final] == [numbers.response_usage(n)["input_tokens"] for n in (1, 2)]
     assert len({record[ID] for record in telemetry.records}) == 2
+
+
+def test_turns_of_one_session_are_told_apart_by_their_time() -> None:
+    """Whoever spoke at the second in which a turn began pays for it, though an older message still waits."""
+    job, operation = jobs.AGENT_TURN, operations.find("POST", "/agents/sessions/s1/events")
+    server, second = Server("openai", "localhost", 1), 1_000_000_000
+    ordered = {}
+    for name, moment in (("first", 100), ("second", 110), ("third", 120)):
+        who = resolve(Attribution(organization_id=name), EMPTY, EMPTY)
+        started = moment * second + 700_000_000
+        ordered[name] = deferred.order(job, "s1", operation, server, Request(), who, None, started)
+
+    def told(step: str, began: int | None) -> str | None:
+        first, waiting = deferred.end(job, "s1", step, server, began)
+        assert first
+        return None if waiting is None else waiting.who.attribution.organization_id
+
+    assert told("t2", 110 * second) == "second"
+    assert told("t?", None) == "first"
+    assert told("t3", 121 * second) == "third"
+    assert told("t4", 130 * second) is None
 
 
 @pytest.mark.parametrize("name", AGENTS)

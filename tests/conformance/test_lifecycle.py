@@ -279,6 +279,31 @@ def test_a_stream_opened_while_on_and_read_while_off(
     assert len(telemetry.records) <= 1
 
 
+@pytest.mark.parametrize("how", ["read", "closed", "dropped"])
+def test_a_stream_that_ends_after_uninstrument_is_in_the_metrics(
+    provider: Any, instrumentor: OpenAIInstrumentor, how: str
+) -> None:
+    """A call that began while metering was on is counted however late it ends: once in records and in metrics."""
+    telemetry = make_telemetry()
+    instrumentor.instrument(**outputs(telemetry))
+    with openai.OpenAI(base_url=provider.base_url) as client:
+        stream: Any = client.chat.completions.create(**CHAT.request, stream=True)
+        next(iter(stream))
+        instrumentor.uninstrument()
+        if how == "read":
+            list(stream)
+        elif how == "closed":
+            stream.close()
+        del stream
+        gc.collect()
+    wait_for(lambda: telemetry.records, "the record")
+    record = telemetry.record()
+    assert telemetry.total("openai_metering.calls") == 1
+    if how == "read":
+        tokens = telemetry.total("gen_ai.client.inference.usage.input_tokens")
+        assert tokens == record["gen_ai.usage.input_tokens"] == provider.served[0].usage["prompt_tokens"]
+
+
 # -- Before the SDK is there -----------------------------------------------------------------------------------------
 
 SET_UP = """

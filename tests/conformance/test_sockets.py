@@ -523,6 +523,18 @@ def send(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize("path", SPEAKING)
+def test_a_key_in_the_place_of_a_tier_is_masked(telemetry, standin, driver, path):
+    """A mix-up of arguments does not put a key into telemetry."""
+    connection = driver.open(path)
+    body = {"service_tier": "sk-proj-Ab3dEf6hIj9lMn2pQr5tUv8xYz1BcD4fGh7jKl0n"}
+    connection.send(type="response.create", **({"response": body} if path in REALTIME else body))
+    connection.ended()
+    connection.close()
+    (record,) = check_served(telemetry, standin).values()
+    assert record["openai.request.service_tier"] == "[masked]"
+
+
+@pytest.mark.parametrize("path", SPEAKING)
 def test_the_keyword_of_one_response_beats_all(telemetry, standin, driver, path):
     """Whoever a session is for, and whatever scope is around: what is said with a single message holds for it alone."""
     with attribution(organization_id="created", team="blue"):

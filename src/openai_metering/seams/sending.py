@@ -45,13 +45,13 @@ def sent(event: Any, scope: Attribution, stream_id: str | None = None, keyword: 
     if kind not in (RESPONSE, DECISION):
         return None
     body = part(event, "response") or event
-    model = text(part(body, "model"))
+    model, tier = text(part(body, "model")), text(part(body, "service_tier"))
     return Sent(
         kind,
         scope,
         Request(
             None if model is None else mask(model),
-            service_tier=text(part(body, "service_tier")),
+            service_tier=None if tier is None else mask(tier),
             max_tokens=count(part(body, "max_output_tokens")),
         ),
         text(part(event, "stream_id")) or stream_id,
