@@ -12,12 +12,23 @@ import sys
 import tracemalloc
 from typing import TYPE_CHECKING, Any
 
+import openai
 import pytest
 from forms import WHO
 from socket_forms import KINDS, Connection, Driver, has_lanes, named, sockets, supports, type_of
 
-from openai_metering import attribution, errors
+from in_memory import make_telemetry
+from openai_metering import (
+    OpenAIInstrumentor,
+    attribution,
+    attribution_baggage,
+    bind,
+    errors,
+    set_attribution_resolver,
+    usage_headers,
+)
 from openai_metering.call import open_calls
+from openai_metering.keys import fingerprint
 from openai_metering.realtime import SOCKETS
 
 if TYPE_CHECKING:
@@ -125,8 +136,6 @@ def test_every_socket_is_seen_and_the_keyword_stays_at_home(telemetry, standin, 
 @pytest.mark.parametrize("path", sockets())
 def test_a_socket_works_bare_when_switched_off(standin, driver, path):
     """Switched off, the keyword is still taken out and nothing is hooked."""
-    from openai_metering import OpenAIInstrumentor
-
     instrumentor = OpenAIInstrumentor()
     instrumentor.instrument(enabled=False)
     try:
@@ -142,8 +151,6 @@ def test_a_socket_works_bare_when_switched_off(standin, driver, path):
 @pytest.mark.parametrize("path", SPEAKING)
 def test_uninstrument_puts_the_classes_back(telemetry, standin, driver, path):
     """After `uninstrument()` the SDK's classes are the SDK's own."""
-    from openai_metering import OpenAIInstrumentor
-
     connection = driver.open(path)
     wrapped = type(connection.inner).parse_event
     assert hasattr(wrapped, "__wrapped__")
@@ -159,7 +166,6 @@ def test_a_connect_that_was_taken_before_instrumenting_is_metered(standin, drive
     from functools import reduce
 
     from in_memory import make_telemetry
-    from openai_metering import OpenAIInstrumentor
 
     connect = reduce(getattr, path.split("."), driver.client).connect
     telemetry = make_telemetry()
@@ -547,6 +553,124 @@ def test_the_keyword_of_one_response_beats_all(telemetry, standin, driver, path)
     assert [records[key][SUBSCRIBER] for key in keys] == ["new@acme.com", *[WHO["subscriber_identity"]] * 2]
     assert {records[key]["attribution.organization.source"] for key in keys} == {"keyword"}
     assert not [message for message in standin.received if "acme.com" in message or "usage_metadata" in message]
+
+
+@pytest.mark.parametrize("path", SPEAKING)
+def test_a_bound_client_and_headers_say_who(telemetry, standin, path):
+    """`bind` and `usage_headers` hold for the session and its responses, and nothing of them is in the handshake."""
+    for kind in KINDS:
+        driver = Driver(kind, standin.url)
+        driver.client = bind(driver.client, organization_id="bound", subscriber_identity="bound")
+        connection = driver.open(path, extra_headers={"x-mine": "1", **usage_headers(subscriber_identity="header")})
+        connection.create()
+        connection.ended()
+        connection.close()
+        driver.end()
+    for record in check_served(telemetry, standin).values():
+        assert (record[ORGANIZATION], record[SUBSCRIBER]) == ("bound", "header")
+        assert record["attribution.organization.source"] == "client"
+        assert record["attribution.subscriber.source"] == "keyword"
+    assert [handshake.headers["x-mine"] for handshake in standin.handshakes] == ["1", "1"]
+
+
+@pytest.mark.parametrize("path", SPEAKING)
+def test_the_resolver_is_asked_for_each_response(telemetry, standin, driver, path):
+    """Who was there when a response was asked for; where nobody was, who was there at `connect()`."""
+    user = "at connect"
+    set_attribution_resolver(lambda: {"subscriber_identity": user} if user else None)
+    try:
+        connection = driver.open(path)
+        seen = []
+        for present in ("first", "second", ""):
+            user = present
+            connection.create()
+            seen.append(connection.ended().response.id)
+        user = "other"
+        with attribution(subscriber_identity="scope"):
+            connection.create()
+        seen.append(connection.ended().response.id)
+        connection.close()
+    finally:
+        set_attribution_resolver(None)
+    records = check_served(telemetry, standin)
+    assert [records[one][SUBSCRIBER] for one in seen] == ["first", "second", "at connect", "scope"]
+    assert records[seen[0]]["attribution.subscriber.source"] == "resolver"
+    (session,) = [span for span in telemetry.spans if span.parent is None]
+    assert session.attributes[SUBSCRIBER] == "at connect"
+
+
+@pytest.mark.parametrize("path", SPEAKING)
+@pytest.mark.parametrize("kind", KINDS if hasattr(openai.OpenAI(api_key="test"), "_api_key_provider") else [])
+def test_a_key_that_a_function_supplies_is_known_by_the_handshake(standin, path, kind):
+    """Who the key stands for is on the session and on each response."""
+    key, secret = "sk-proj-0123456789abcdefghijKLMN", "the secret of the fingerprints"
+    made = make_telemetry()
+    OpenAIInstrumentor().instrument(
+        tracer_provider=made.tracer_provider,
+        meter_provider=made.meter_provider,
+        logger_provider=made.logger_provider,
+        key_map=json.dumps({fingerprint(key, secret): "key1"}),
+        fingerprint_secret=secret,
+    )
+
+    async def supply_async() -> str:
+        return key
+
+    try:
+        driver = Driver(kind, standin.url, api_key=supply_async if kind.startswith("Async") else lambda: key)
+        connection = driver.open(path)
+        connection.create()
+        connection.ended()
+        connection.close()
+        driver.end()
+    finally:
+        OpenAIInstrumentor().uninstrument()
+    # Before 3.0 the SDK itself asks the function for realtime alone, and sends no key with other handshakes.
+    sent = key in standin.handshakes[0].headers["authorization"]
+    assert sent or (path not in REALTIME and openai.__version__ < "3")
+    (record,) = made.records
+    found = record.get("attribution.credential.id"), record.get("attribution.credential.source")
+    assert found == (("key1", "key_map") if sent else (None, None))
+    assert {span.attributes.get("attribution.credential.id") for span in made.spans} == {found[0]}
+
+
+@pytest.mark.parametrize("path", [path for path in SPEAKING if supports(path, "on_reconnecting")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_handshake_hands_nobodys_name_on(telemetry, standin, path, kind):
+    """What instruments the websocket library finds the user's own baggage, and no entry of ours; on a reconnect, too."""
+    from opentelemetry import baggage, context
+    from opentelemetry.propagate import inject
+
+    package = "websockets.asyncio.client" if kind.startswith("Async") else "websockets.sync.client"
+    library = importlib.import_module(package)
+
+    class Injecting(library.ClientConnection):
+        def handshake(self, additional_headers: Any = None, *args: Any, **kwargs: Any) -> Any:
+            inject(carried := dict(additional_headers or {}))
+            return super().handshake(carried, *args, **kwargs)
+
+    with attribution(organization_id="AcmeSoft"):
+        token = context.attach(baggage.set_baggage("shop.region", "eu", attribution_baggage()))
+    driver = Driver(kind, standin.url)
+    ends: list[Any] = []
+
+    def stop(event: Any) -> bool:
+        if type_of(event) in ("response.done", "response.completed"):
+            ends.append(event)
+        return len(ends) == 2
+
+    try:
+        options = {"create_connection": Injecting}
+        connection = driver.open(
+            path, websocket_connection_options=options, on_reconnecting=lambda event: None, initial_delay=0.01
+        )
+        connection.create(scenario="reconnect")
+        connection.iterate(stop)
+    finally:
+        context.detach(token)
+    connection.close()
+    driver.end()
+    assert [handshake.headers["baggage"] for handshake in standin.handshakes] == ["shop.region=eu"] * 2
 
 
 @pytest.mark.parametrize("path", [path for path in SPEAKING if supports(path, "send_raw")])

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 from openai_metering import errors
 from openai_metering.resolution import EMPTY, Attribution
 from openai_metering.scope import current_attribution
+from openai_metering.seams.baggage import Around
 from openai_metering.seams.sending import sent
 from openai_metering.usage import part, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from openai_metering.seams.metering import Metering
     from openai_metering.seams.sending import Opening
     from openai_metering.seams.sessions import Session
 
@@ -147,7 +149,11 @@ def _reconnect(original: Method) -> Method:
 
         @functools.wraps(original)
         async def reconnect_async(self: Any, *args: Any, **kwargs: Any) -> Any:
-            made = await original(self, *args, **kwargs)
+            around = _unnamed_again(self)
+            try:
+                made = await original(self, *args, **kwargs)
+            finally:
+                around.leave()
             _reconnected(self, made=bool(made))
             return made
 
@@ -155,11 +161,31 @@ def _reconnect(original: Method) -> Method:
 
     @functools.wraps(original)
     def reconnect(self: Any, *args: Any, **kwargs: Any) -> Any:
-        made = original(self, *args, **kwargs)
+        around = _unnamed_again(self)
+        try:
+            made = original(self, *args, **kwargs)
+        finally:
+            around.leave()
         _reconnected(self, made=bool(made))
         return made
 
     return reconnect
+
+
+def unnamed(metering: Metering) -> Around:
+    """Enter the context of a handshake, which hands nobody's name on."""
+    around = Around()
+    if metering.active:
+        around.enter(None)
+    return around
+
+
+def _unnamed_again(connection: Any) -> Around:
+    session: Session | None = connection.__dict__.get(ATTRIBUTE)
+    around = Around()
+    if session is not None:
+        around.enter(None)
+    return around
 
 
 def _reconnected(connection: Any, *, made: bool) -> None:

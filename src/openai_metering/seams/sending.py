@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from openai_metering.finished import Request
 from openai_metering.masking import mask
 from openai_metering.resolution import EMPTY, Attribution
+from openai_metering.resolver import resolver_says
 from openai_metering.seams.who import NOTHING, Beneath
 from openai_metering.usage import count, part, text
 
@@ -30,6 +31,8 @@ class Sent(NamedTuple):
     metadata: Any = None
     event_id: str | None = None
     keyword: Attribution = EMPTY
+    resolver: Attribution | None = None
+    """What the application's resolver said when it was sent."""
 
 
 def sent(event: Any, scope: Attribution, stream_id: str | None = None, keyword: Attribution = EMPTY) -> Sent | None:
@@ -58,6 +61,7 @@ def sent(event: Any, scope: Attribution, stream_id: str | None = None, keyword: 
         part(body, "metadata") or None,
         text(part(event, "event_id")),
         keyword,
+        resolver_says(),
     )
 
 

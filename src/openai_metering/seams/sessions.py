@@ -108,7 +108,10 @@ class Session:
         if message is not None:
             opening = self._opening
             keyword, scope = who_sent(opening.keyword, opening.scope, message.scope, message.keyword)
-            return resolved(self._metering, keyword, scope, opening.beneath)
+            beneath = opening.beneath
+            if message.resolver is not None:
+                beneath = beneath._replace(resolver=message.resolver)
+            return resolved(self._metering, keyword, scope, beneath)
         # The server's own continuation of a response is for who that one was for.
         previous = text(part(response, "previous_response_id"))
         return self._who if previous is None else self._whos.get(previous, self._who)

@@ -19,7 +19,7 @@ from openai_metering.seams.patches import inside
 from openai_metering.seams.sending import Opening
 from openai_metering.seams.servers import socket_server_of
 from openai_metering.seams.sessions import Session
-from openai_metering.seams.who import beneath_of
+from openai_metering.seams.who import beneath_of, learnt
 from openai_metering.usage import text
 
 if TYPE_CHECKING:
@@ -175,7 +175,11 @@ def _enter(original: Callable[..., Any], metering: Metering) -> Callable[..., An
 
         @functools.wraps(original)
         async def enter_async(self: Any) -> Any:
-            connection = await original(self)
+            around = methods.unnamed(metering)
+            try:
+                connection = await original(self)
+            finally:
+                around.leave()
             _opened(metering, self, connection)
             return connection
 
@@ -183,7 +187,11 @@ def _enter(original: Callable[..., Any], metering: Metering) -> Callable[..., An
 
     @functools.wraps(original)
     def enter(self: Any) -> Any:
-        connection = original(self)
+        around = methods.unnamed(metering)
+        try:
+            connection = original(self)
+        finally:
+            around.leave()
         _opened(metering, self, connection)
         return connection
 
@@ -198,13 +206,17 @@ def _opened(metering: Metering, manager: Any, connection: Any) -> None:
         socket = socket_of(type(connection).__module__.rpartition(".")[2])
         query = _argument(manager, "extra_query")
         model = text(_argument(manager, "model")) or text(query.get("model") if isinstance(query, dict) else None)
+        opening = vars(manager).get(methods.ATTRIBUTE) or Opening(scope=current_attribution())
+        if opening.beneath.late and metering.key_map is not None:
+            handshake = connection._connection.request  # noqa: SLF001 - the connection of the websocket library
+            opening.beneath = learnt(metering.key_map, opening.beneath, handshake.headers)
         joined = None if socket.joins is None else text(_argument(manager, socket.joins))
         vars(connection)[methods.ATTRIBUTE] = Session(
             metering,
             socket,
             socket_server_of(_argument(manager, "client")),
             None if model is None else mask(model),
-            vars(manager).get(methods.ATTRIBUTE) or Opening(scope=current_attribution()),
+            opening,
             joined,
         )
     except Exception as error:

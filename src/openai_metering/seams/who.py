@@ -155,6 +155,18 @@ def _key_in(headers: Any) -> str | None:
     return None
 
 
+def learnt(key_map: KeyMap, beneath: Beneath, headers: Any) -> Beneath:
+    """Complete the sources by the key that a websocket's handshake was sent with.
+
+    Args:
+        key_map: who is behind which key.
+        beneath: the sources as far as they were known before.
+        headers: those of the handshake.
+    """
+    key = _key_in(headers)
+    return beneath._replace(key_map=None if key is None else _of_key(key_map, key), late=False)
+
+
 def learn_key(metering: Metering, call: Call, request: Any) -> None:
     """Complete who a call is for by the key that its request was sent with.
 
