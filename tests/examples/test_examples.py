@@ -239,25 +239,36 @@ def ask(service, customer, question):
     return direct.open(urllib.request.Request(f"{service}/ask?{query}", headers=headers), timeout=DEADLINE)
 
 
-@pytest.fixture
-def service(user, tmp_path):
-    """The example under uvicorn on a free port; the provider holds each stream until it is told to go on."""
-    settings, arguments = split(*COMMANDS["web_handler.py"])
-    log = tmp_path / "uvicorn.log"
+@contextlib.contextmanager
+def started(command, folder, environment, *options, ready):
+    """Start what goes on running, and wait for the line that says that it is ready."""
+    settings, arguments = split(command)
+    log = folder / "running.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*arguments, "--port", "0"],
-            cwd=tmp_path,
-            env=user | settings | {"OPENAI_CUSTOM_HEADERS": "x-standin-scenario: hold"},
+            [*arguments, *options],
+            cwd=folder,
+            env=environment | settings,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
         )
     try:
-        yield wait_while(process, lambda: re.search(r"running on (http://\S+)", log.read_text()))[1]
+        yield wait_while(process, lambda: re.search(ready, log.read_text()))
     finally:
         process.terminate()
         process.wait(DEADLINE)
+
+
+RUNNING = r"running on (http://\S+)"
+
+
+@pytest.fixture
+def service(user, tmp_path):
+    """The example under uvicorn on a free port; the provider holds each stream until it is told to go on."""
+    environment = user | {"OPENAI_CUSTOM_HEADERS": "x-standin-scenario: hold"}
+    with started(*COMMANDS["web_handler.py"], tmp_path, environment, "--port", "0", ready=RUNNING) as found:
+        yield found[1]
 
 
 def wait_while(process, condition):
@@ -317,3 +328,50 @@ def test_web_handler_whose_browser_is_closed(provider, service, tmp_path):
     assert record[c.OUTCOME] in {"stopped", "cancelled"}
     assert record[c.USAGE_STATUS] == "unknown"
     assert tokens_recorded(record) == {}
+
+
+@runs("web_middleware.py")
+def test_web_middleware(commands, provider, user, tmp_path):
+    """All calls of a request are for the owner of its token; a request without one is nobody's."""
+    with started(*commands, tmp_path, user, "--port", "0", ready=RUNNING) as found:
+
+        def get(number, token):
+            query = urllib.parse.urlencode({"question": f"{token} asks {number}"})
+            headers = {"authorization": f"Bearer {token}", "user": "mallory@evil.example"}
+            return direct.open(
+                urllib.request.Request(f"{found[1]}/ask?{query}", headers=headers), timeout=DEADLINE
+            ).read()
+
+        tokens = ("token-of-joe", "token-of-mia", "unknown")
+        with concurrent.futures.ThreadPoolExecutor(6) as browsers:
+            assert all(browsers.map(get, range(12), tokens * 4))
+    served = provider.wait_served(24)
+    records = usage_records(tmp_path / "ledger")
+    assert_agrees(records, served)
+    by_id = by_request_id(records)
+    names = {
+        "token-of-joe": ("AcmeSoft", "joe@acme.com", None),
+        "token-of-mia": ("Nordbank", "mia@nordbank.example", None),
+        "unknown": (None, None, None),
+    }
+    for answer in served:
+        token = answer.json["input"].split()[0]
+        assert who(by_id[answer.request_id]) == names[token]
+        assert by_id[answer.request_id].get("attribution.tag.route") == (None if token == "unknown" else "/ask")
+
+
+@runs("celery_tasks.py")
+def test_celery_tasks(commands, provider, user, tmp_path):
+    """Each task is counted in the worker, for whom the scope of its sender named."""
+    worker, sender = commands
+    with started(worker, tmp_path, user, ready=r"celery@\S+ ready"):
+        answers = run(sender, tmp_path, user).splitlines()
+    assert len(answers) == 2
+    served = provider.wait_served(2)
+    records = usage_records(tmp_path / "ledger")
+    assert_agrees(records, served)
+    by_id = by_request_id(records)
+    for answer in served:
+        customer = answer.json["input"].split()[-1]
+        assert who(by_id[answer.request_id]) == (customer, CUSTOMERS[customer], None)
+        assert by_id[answer.request_id]["attribution.tag.queue"] == "summaries"
