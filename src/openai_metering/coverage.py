@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from openai_metering.free import FREE
 from openai_metering.operations import CALLS, OPERATIONS
 from openai_metering.readers import read_nothing
+from openai_metering.realtime import SOCKETS
 from openai_metering.signals import conventions as c
 
 if TYPE_CHECKING:
@@ -15,6 +16,36 @@ if TYPE_CHECKING:
 
     from openai_metering.jobs import Job
     from openai_metering.operations import Operation
+    from openai_metering.realtime import Socket
+
+TESTED: Final = ("1.40.0", "1.66.5", "1.109.1", "2.0.0", "2.54.0", "3.0.0", "3.57.0")
+"""The SDKs that were asked what they can send, the oldest first."""
+
+_FIRST: Final = {
+    "1.66.5": ("responses", "vector_stores.search", "realtime.session"),
+    "1.109.1": ("fine_tuning.alpha.graders.run", "evals.runs", "containers"),
+    "2.54.0": (
+        "responses.compact",
+        "responses.session",
+        "videos",
+        "videos.edit",
+        "videos.extend",
+        "videos.remix",
+        "videos.create_character",
+    ),
+    "3.57.0": (
+        "decisions",
+        "agents.sessions",
+        "agents.sessions.events",
+        "agents.automations.invocations",
+        "realtime.translations",
+        "live",
+        "live.fork",
+        "live.sideband",
+    ),
+}
+SINCE: Final = {name: version for version, names in _FIRST.items() for name in names}
+"""Rows and websockets by the oldest of these SDKs that has them; the oldest of all where none is named."""
 
 MEASURES: Final = (
     (c.INPUT_TOKENS, "token", "Input, with all of its parts below."),
@@ -95,7 +126,19 @@ def _lines() -> Iterator[str]:
     yield "has ended already; a `final` one with the same id follows when a request that looks at the job first shows its"
     yield "end. What is counted from the request has the status `estimated`, reason `from_request`."
     yield ""
-    yield from _table(("operation", "request", "gen_ai.operation.name", "forms", "usage"), map(_row, CALLS))
+    yield (
+        "Since: the oldest SDK that has the method, of "
+        + ", ".join(TESTED)
+        + ". By `client.post` every row is metered on all."
+    )
+    yield ""
+    yield from _table(("operation", "request", "gen_ai.operation.name", "forms", "usage", "since"), map(_row, CALLS))
+    yield ""
+    yield "## Websockets that are metered"
+    yield ""
+    yield "Each response is a record of its own, and so is each transcription of input and each decision."
+    yield ""
+    yield from _table(("socket", "responses", "the session itself", "since"), map(_socket, SOCKETS.values()))
     yield ""
     yield "## Requests that look at a job"
     yield ""
@@ -146,7 +189,13 @@ def _row(row: Operation) -> tuple[str, ...]:
         row.kind,
         "plain, streamed" if row.observe is not None else "plain",
         usage,
+        SINCE.get(row.name, TESTED[0]),
     )
+
+
+def _socket(socket: Socket) -> tuple[str, ...]:
+    session = "by the second" if socket.running is not None else "no" if not socket.session.billed else "says no usage"
+    return f"`{socket.session.name}`", f"`{socket.response.name}`", session, SINCE.get(socket.session.name, TESTED[0])
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

@@ -7,8 +7,10 @@ import inventory
 import openai
 import pytest
 
+from openai_metering.coverage import SINCE, TESTED
 from openai_metering.free import FREE
 from openai_metering.operations import CALLS, find
+from openai_metering.realtime import SOCKETS
 
 METHODS = inventory.methods()
 REQUESTS = sorted({request for method in METHODS for request in method.requests})
@@ -71,6 +73,22 @@ def test_the_synchronous_and_the_asynchronous_twin_send_the_same():
     sync = {(one.owner, one.name): one.requests for one in METHODS if not one.asynchronous and one.public}
     twin = {(one.owner, one.name): one.requests for one in METHODS if one.asynchronous and one.public}
     assert sync == twin
+
+
+def version(text):
+    return tuple(int(number) for number in text.split("."))
+
+
+def test_the_page_says_since_when_each_operation_exists():
+    """What is named as this SDK's or an older one's is there, and, where this SDK was asked itself, nothing else."""
+    rows = {find(method, path.replace("{}", "x")) for method, path in REQUESTS} & set(CALLS)
+    sockets = {SOCKETS[one.owner.split(".")[-2]].session.name for one in METHODS if one.websocket}
+    there = {row.name for row in rows} | sockets
+    here = version(openai.__version__)
+    named = {row.name for row in CALLS} | {socket.session.name for socket in SOCKETS.values()}
+    expected = {name for name in named if version(SINCE.get(name, TESTED[0])) <= here}
+    assert named >= SINCE.keys()
+    assert there == expected if openai.__version__ in TESTED else there >= expected
 
 
 def test_every_websocket_is_known():
