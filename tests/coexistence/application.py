@@ -216,39 +216,34 @@ AGENTS = [agents_responses, agents_streamed, agents_chat]
 
 
 def litellm_plain(who: Who) -> Any:
-    del who  # it posts by itself, and hands on what it does not know within the body
     import litellm
 
-    return litellm.completion(**CHAT).choices[0].message.content
+    return litellm.completion(**CHAT, **who).choices[0].message.content
 
 
 def litellm_streamed(who: Who) -> Any:
-    del who  # it posts by itself, and hands on what it does not know within the body
     import litellm
 
-    return [chunk.choices[0].delta.content for chunk in litellm.completion(**CHAT, stream=True)]
+    return [chunk.choices[0].delta.content for chunk in litellm.completion(**CHAT, stream=True, **who)]
 
 
 async def litellm_async(who: Who) -> Any:
-    del who  # it posts by itself, and hands on what it does not know within the body
     import litellm
 
-    return (await litellm.acompletion(**CHAT)).choices[0].message.content
+    return (await litellm.acompletion(**CHAT, **who)).choices[0].message.content
 
 
 async def litellm_async_streamed(who: Who) -> Any:
-    del who  # it posts by itself, and hands on what it does not know within the body
     import litellm
 
-    stream = await litellm.acompletion(**CHAT, stream=True)
+    stream = await litellm.acompletion(**CHAT, stream=True, **who)
     return [chunk.choices[0].delta.content async for chunk in stream]
 
 
 def litellm_embeddings(who: Who) -> Any:
     import litellm
 
-    del who
-    return litellm.embedding(**EMBEDDINGS).data[0]["embedding"]
+    return litellm.embedding(**EMBEDDINGS, **who).data[0]["embedding"]
 
 
 LITELLM = [litellm_plain, litellm_streamed, litellm_async, litellm_async_streamed, litellm_embeddings]

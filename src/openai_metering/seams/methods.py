@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 from openai_metering import errors
 from openai_metering.resolution import EMPTY, Attribution
 from openai_metering.scope import current_attribution
-from openai_metering.seams.baggage import Around
+from openai_metering.seams.baggage import unnamed
 from openai_metering.seams.sending import sent
 from openai_metering.usage import part, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from openai_metering.seams.metering import Metering
     from openai_metering.seams.sending import Opening
     from openai_metering.seams.sessions import Session
 
@@ -149,7 +148,7 @@ def _reconnect(original: Method) -> Method:
 
         @functools.wraps(original)
         async def reconnect_async(self: Any, *args: Any, **kwargs: Any) -> Any:
-            around = _unnamed_again(self)
+            around = unnamed(active=ATTRIBUTE in self.__dict__)
             try:
                 made = await original(self, *args, **kwargs)
             finally:
@@ -161,7 +160,7 @@ def _reconnect(original: Method) -> Method:
 
     @functools.wraps(original)
     def reconnect(self: Any, *args: Any, **kwargs: Any) -> Any:
-        around = _unnamed_again(self)
+        around = unnamed(active=ATTRIBUTE in self.__dict__)
         try:
             made = original(self, *args, **kwargs)
         finally:
@@ -170,22 +169,6 @@ def _reconnect(original: Method) -> Method:
         return made
 
     return reconnect
-
-
-def unnamed(metering: Metering) -> Around:
-    """Enter the context of a handshake, which hands nobody's name on."""
-    around = Around()
-    if metering.active:
-        around.enter(None)
-    return around
-
-
-def _unnamed_again(connection: Any) -> Around:
-    session: Session | None = connection.__dict__.get(ATTRIBUTE)
-    around = Around()
-    if session is not None:
-        around.enter(None)
-    return around
 
 
 def _reconnected(connection: Any, *, made: bool) -> None:

@@ -15,6 +15,7 @@ from openai_metering.realtime import socket_of
 from openai_metering.resolution import Attribution
 from openai_metering.scope import current_attribution
 from openai_metering.seams import carrier as carriers, methods
+from openai_metering.seams.baggage import unnamed
 from openai_metering.seams.patches import inside
 from openai_metering.seams.sending import Opening
 from openai_metering.seams.servers import socket_server_of
@@ -175,7 +176,7 @@ def _enter(original: Callable[..., Any], metering: Metering) -> Callable[..., An
 
         @functools.wraps(original)
         async def enter_async(self: Any) -> Any:
-            around = methods.unnamed(metering)
+            around = unnamed(active=metering.active)
             try:
                 connection = await original(self)
             finally:
@@ -187,7 +188,7 @@ def _enter(original: Callable[..., Any], metering: Metering) -> Callable[..., An
 
     @functools.wraps(original)
     def enter(self: Any) -> Any:
-        around = methods.unnamed(metering)
+        around = unnamed(active=metering.active)
         try:
             connection = original(self)
         finally:
