@@ -12,7 +12,9 @@ from openai_metering.usage import Answer
 GEN, OWN = "gen_ai.usage.", "openai_metering.usage."
 TOKENS = {"input_tokens": 9, "output_tokens": 5, "total_tokens": 14}
 OLD_TOKENS = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+CHOSEN = {"choices": [{"finish_reason": "stop"}]}
 SOUGHT = {"tool_usage": {"web_search": {"num_requests": 2}}, "data": [{}], "duration": 2.5, "seconds": "8"}
+SOUGHT |= {"session_id": "session_1", **CHOSEN}
 """What some rows read and others must not."""
 COUNTS = {GEN + "input_tokens": 9, GEN + "output_tokens": 5}
 SEARCHES = {OWN + "web_searches": 2}
@@ -20,13 +22,18 @@ SECONDS = {OWN + "seconds": 8.0}
 IMAGES = {OWN + "images": 1}
 NEW, OLD = {"usage": TOKENS}, {"usage": OLD_TOKENS}
 GRADED = {"metadata": {"token_usage": 7}}
-CHOSEN = {"choices": [{"finish_reason": "stop"}]}
+IDS = {
+    **dict.fromkeys(("embeddings", "audio.speech", "audio.transcriptions", "audio.translations")),
+    "fine_tuning.alpha.graders.run": None,
+    "agents.automations.invocations": "session_1",
+}
+"""Answers that have no id, or have it elsewhere."""
 ROWS: dict[str, tuple[dict[str, Any], dict[str, float] | None, tuple[str, ...]]] = {
-    "chat.completions": ({**OLD, **CHOSEN}, COUNTS, ("stop",)),
-    "completions": ({**OLD, **CHOSEN}, COUNTS, ("stop",)),
+    "chat.completions": (OLD, COUNTS, ("stop",)),
+    "completions": (OLD, COUNTS, ("stop",)),
     "responses": ({**NEW, "status": "completed"}, COUNTS | SEARCHES, ()),
     "responses.compact": (NEW, COUNTS | SEARCHES, ()),
-    "embeddings": ({"usage": {"prompt_tokens": 9, "total_tokens": 9}, **CHOSEN}, {GEN + "input_tokens": 9}, ()),
+    "embeddings": ({"usage": {"prompt_tokens": 9, "total_tokens": 9}}, {GEN + "input_tokens": 9}, ()),
     "decisions": ({**NEW, "output": [{}]}, COUNTS, ()),
     **dict.fromkeys(("images.generate", "images.edit", "images.create_variation"), (NEW, COUNTS | IMAGES, ())),
     "audio.speech": (NEW, None, ()),
@@ -62,6 +69,7 @@ def test_a_row_reads_what_its_endpoint_says_and_nothing_else(row):
     answer = Answer()
     row.read(answer, {"id": "id_1", **SOUGHT, **body})
     assert answer.counts == counts
+    assert answer.response_id == IDS.get(row.name, "id_1")
     assert tuple(reason for reason in answer.finish_reasons if row.api_type != "responses") == reasons
 
 
