@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import record_schema
-from in_memory import Telemetry, make_telemetry
+from in_memory import Telemetry, metered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,18 +32,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
     """A metered process, with everything that comes out."""
-    from openai_metering import OpenAIInstrumentor
-
-    made = make_telemetry()
-    instrumentor = OpenAIInstrumentor()
-    instrumentor.instrument(
-        tracer_provider=made.tracer_provider,
-        meter_provider=made.meter_provider,
-        logger_provider=made.logger_provider,
-    )
-    yield made
-    if instrumentor.is_instrumented_by_opentelemetry:
-        instrumentor.uninstrument()
+    with metered() as made:
+        yield made
     assert record_schema.strangers(made.records) == []  # every record of every test is as docs/record.md says
 
 

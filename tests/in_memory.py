@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass
@@ -73,3 +77,23 @@ def make_telemetry(sampler: Any = None) -> Telemetry:
     metric_reader = InMemoryMetricReader()
     meter_provider = MeterProvider([metric_reader], shutdown_on_exit=False)
     return Telemetry(span_exporter, log_exporter, metric_reader, tracer_provider, meter_provider, logger_provider)
+
+
+@contextlib.contextmanager
+def metered(**options: Any) -> Iterator[Telemetry]:
+    """A metered process with these options, as long as the block runs."""
+    from openai_metering import OpenAIInstrumentor
+
+    made = make_telemetry()
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(
+        tracer_provider=made.tracer_provider,
+        meter_provider=made.meter_provider,
+        logger_provider=made.logger_provider,
+        **options,
+    )
+    try:
+        yield made
+    finally:
+        if instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.uninstrument()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from opentelemetry import baggage, context, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.propagate import extract, inject
 
-from in_memory import make_telemetry
+import in_memory
 from openai_metering import OpenAIInstrumentor, attribution, attribution_baggage
 
 if TYPE_CHECKING:
@@ -45,15 +46,11 @@ def arrived() -> Iterator[None]:
     context.detach(token)
 
 
-def metered(provider: Any, **options: Any) -> Any:
-    made = make_telemetry()
-    OpenAIInstrumentor().instrument(
-        tracer_provider=made.tracer_provider,
-        meter_provider=made.meter_provider,
-        logger_provider=made.logger_provider,
-        **options,
-    )
-    return made
+@pytest.fixture
+def metered() -> Iterator[Any]:
+    """Switches metering on with options, until the test ends."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: stack.enter_context(in_memory.metered(**options))
 
 
 @pytest.fixture(autouse=True)
@@ -88,10 +85,10 @@ def test_entries_have_the_names_of_the_attributes() -> None:
     ],
 )
 def test_incoming_baggage_is_believed_as_far_as_it_is_allowed(
-    provider: Any, arrived: None, allowed: str, expected: tuple[Any, ...], team: str | None
+    provider: Any, metered: Any, arrived: None, allowed: str, expected: tuple[Any, ...], team: str | None
 ) -> None:
     """Off by default: whoever reaches the service can write it."""
-    telemetry = metered(provider, baggage=allowed)
+    telemetry = metered(baggage=allowed)
     openai.OpenAI(base_url=provider.base_url).chat.completions.create(**CHAT)
     record = telemetry.record()
     assert who(record) == expected
@@ -100,9 +97,9 @@ def test_incoming_baggage_is_believed_as_far_as_it_is_allowed(
     assert record.get("attribution.organization.source") == (None if expected[0] is None else "baggage")
 
 
-def test_what_the_application_says_itself_wins_over_baggage(provider: Any, arrived: None) -> None:
+def test_what_the_application_says_itself_wins_over_baggage(provider: Any, metered: Any, arrived: None) -> None:
     """A forged entry cannot take the place of a scope."""
-    telemetry = metered(provider, baggage=ALL, organization_id="default")
+    telemetry = metered(baggage=ALL, organization_id="default")
     with attribution(subscriber_identity="ann@acme.com"):
         openai.OpenAI(base_url=provider.base_url).chat.completions.create(**CHAT)
     record = telemetry.record()
@@ -156,9 +153,9 @@ def test_the_hook_hands_identity_on_where_nothing_is_metered(provider_process: A
 
 
 @pytest.mark.parametrize("allowed", ["", ALL])
-def test_nobodys_name_reaches_the_provider(provider: Any, arrived: None, allowed: str) -> None:
+def test_nobodys_name_reaches_the_provider(provider: Any, metered: Any, arrived: None, allowed: str) -> None:
     """Billable, streamed, refused or free of charge: our entries are out of the baggage, the user's own stay, ours come back."""
-    metered(provider, baggage=allowed)
+    metered(baggage=allowed)
     before = context.get_current()
     with openai.OpenAI(base_url=provider.base_url, http_client=injecting(HTTP), max_retries=1) as client:
         client.chat.completions.create(**CHAT)
@@ -175,9 +172,9 @@ def test_nobodys_name_reaches_the_provider(provider: Any, arrived: None, allowed
     assert baggage.get_baggage("attribution.organization.id") == "AcmeSoft"
 
 
-def test_nobodys_name_reaches_the_provider_from_coroutines(provider: Any, arrived: None) -> None:
+def test_nobodys_name_reaches_the_provider_from_coroutines(provider: Any, metered: Any, arrived: None) -> None:
     """The same for asynchronous clients, of which many send at once."""
-    metered(provider)
+    metered()
 
     async def main() -> None:
         async with openai.AsyncOpenAI(base_url=provider.base_url, http_client=injecting_async(HTTP)) as client:
@@ -200,9 +197,9 @@ def test_where_no_span_is_made_the_name_is_taken_out_all_the_same(provider: Any,
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_look_at_a_job_hands_nobodys_name_on(provider: Any, arrived: None, asynchronous: bool) -> None:
+def test_a_look_at_a_job_hands_nobodys_name_on(provider: Any, metered: Any, arrived: None, asynchronous: bool) -> None:
     """A request that only looks at a job is no call of its own, and has no span; identity stays here all the same."""
-    metered(provider, baggage=ALL)
+    metered(baggage=ALL)
 
     async def main() -> None:
         async with openai.AsyncOpenAI(base_url=provider.base_url, http_client=injecting_async(HTTP)) as client:
@@ -222,11 +219,13 @@ def test_a_look_at_a_job_hands_nobodys_name_on(provider: Any, arrived: None, asy
 
 # OpenTelemetry's own instrumentation knows httpx; from openai 3.5x on the SDK has httpx2, which the hooks above stand for.
 @pytest.mark.parametrize("instrumented", ["httpx"] if HTTP.__name__ == "httpx" else [])
-def test_the_instrumentation_of_httpx_hands_nobodys_name_on(provider: Any, arrived: None, instrumented: str) -> None:
+def test_the_instrumentation_of_httpx_hands_nobodys_name_on(
+    provider: Any, metered: Any, arrived: None, instrumented: str
+) -> None:
     """With the real instrumentation beside ours its span is a child of the call's, and identity stays here."""
     from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 
-    telemetry = metered(provider)
+    telemetry = metered()
     HTTPXClientInstrumentor().instrument(tracer_provider=telemetry.tracer_provider)
     try:
         with openai.OpenAI(base_url=provider.base_url) as client:

@@ -17,7 +17,7 @@ import pytest
 from forms import WHO
 from socket_forms import KINDS, Connection, Driver, has_lanes, named, sockets, supports, type_of
 
-from in_memory import make_telemetry
+from in_memory import metered
 from openai_metering import (
     OpenAIInstrumentor,
     attribution,
@@ -604,27 +604,18 @@ def test_the_resolver_is_asked_for_each_response(telemetry, standin, driver, pat
 def test_a_key_that_a_function_supplies_is_known_by_the_handshake(standin, path, kind):
     """Who the key stands for is on the session and on each response."""
     key, secret = "sk-proj-0123456789abcdefghijKLMN", "the secret of the fingerprints"
-    made = make_telemetry()
-    OpenAIInstrumentor().instrument(
-        tracer_provider=made.tracer_provider,
-        meter_provider=made.meter_provider,
-        logger_provider=made.logger_provider,
-        key_map=json.dumps({fingerprint(key, secret): "key1"}),
-        fingerprint_secret=secret,
-    )
+    options = {"key_map": json.dumps({fingerprint(key, secret): "key1"}), "fingerprint_secret": secret}
 
     async def supply_async() -> str:
         return key
 
-    try:
+    with metered(**options) as made:
         driver = Driver(kind, standin.url, api_key=supply_async if kind.startswith("Async") else lambda: key)
         connection = driver.open(path)
         connection.create()
         connection.ended()
         connection.close()
         driver.end()
-    finally:
-        OpenAIInstrumentor().uninstrument()
     # Before 3.0 the SDK itself asks the function for realtime alone, and sends no key with other handshakes.
     sent = key in standin.handshakes[0].headers.get("authorization", "")
     assert sent or (path not in REALTIME and openai.__version__ < "3")

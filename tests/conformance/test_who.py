@@ -16,6 +16,7 @@ import openai
 import pytest
 from forms import MAIN, Form, Operation, cases
 
+from in_memory import metered
 from openai_metering import (
     CLEAR,
     Attribution,
@@ -264,21 +265,9 @@ def test_a_lazy_call_has_the_user_of_when_it_was_written(client: Any, telemetry:
 
 def test_a_resolver_ranks_between_client_and_default(provider: Any) -> None:
     """What the client is bound to wins over it, and it wins over the process default."""
-    from in_memory import make_telemetry
-
-    made = make_telemetry()
-    instrumentor = OpenAIInstrumentor()
-    instrumentor.instrument(
-        tracer_provider=made.tracer_provider,
-        logger_provider=made.logger_provider,
-        organization_id="default",
-        subscriber_credential="default",
-    )
     set_attribution_resolver(lambda: Attribution("resolver", "resolver"))
-    try:
+    with metered(organization_id="default", subscriber_credential="default") as made:
         bind(openai.OpenAI(base_url=provider.base_url), subscriber_identity="client").chat.completions.create(**CHAT)
-    finally:
-        instrumentor.uninstrument()
     assert who(made.record()) == ("resolver", "client", "default")
     assert sources(made.record()) == ("resolver", "client", "default")
 
@@ -337,20 +326,8 @@ def test_a_coroutine_function_is_no_resolver(client: Any, telemetry: Any, caplog
 @pytest.fixture
 def keyed(provider: Any) -> Iterator[Any]:
     """A metered process with a key map."""
-    from in_memory import make_telemetry
-
-    made = make_telemetry()
-    instrumentor = OpenAIInstrumentor()
-    instrumentor.instrument(
-        tracer_provider=made.tracer_provider,
-        meter_provider=made.meter_provider,
-        logger_provider=made.logger_provider,
-        key_map=json.dumps(KEYS),
-        fingerprint_secret=SECRET,
-        organization_id="default",
-    )
-    yield made
-    instrumentor.uninstrument()
+    with metered(key_map=json.dumps(KEYS), fingerprint_secret=SECRET, organization_id="default") as made:
+        yield made
 
 
 def test_the_key_says_who(client: Any, keyed: Any) -> None:
@@ -429,18 +406,11 @@ def test_an_azure_token_is_nobodys_key(provider: Any, keyed: Any) -> None:
 
 def test_no_alias_is_made_of_a_placeholder(provider: Any) -> None:
     """Where unmapped keys are named, tokens and the SDK's placeholders are not."""
-    from in_memory import make_telemetry
-
-    made = make_telemetry()
-    instrumentor = OpenAIInstrumentor()
-    instrumentor.instrument(logger_provider=made.logger_provider, fingerprint_secret=SECRET, unmapped_keys="alias")
-    try:
+    with metered(fingerprint_secret=SECRET, unmapped_keys="alias") as made:
         openai.OpenAI(base_url=provider.base_url, api_key=KEY).chat.completions.create(**CHAT)
         openai.AzureOpenAI(
             azure_endpoint=provider.azure_endpoint, api_version="2024-10-21", azure_ad_token="eyJ.a.b"
         ).chat.completions.create(**CHAT)
-    finally:
-        instrumentor.uninstrument()
     assert [who(record)[2] for record in made.records] == [f"key-{fingerprint(KEY, SECRET)}", None]
 
 
@@ -449,25 +419,12 @@ def test_no_alias_is_made_of_a_placeholder(provider: Any) -> None:
 
 def test_a_hashed_subscriber_leaves_as_a_hash_alone(client: Any) -> None:
     """Span and record say the keyed hash, and `user.id` is absent; sources and status stay as they are."""
-    from in_memory import make_telemetry
-
-    made = make_telemetry()
-    instrumentor = OpenAIInstrumentor()
-    instrumentor.instrument(
-        tracer_provider=made.tracer_provider,
-        meter_provider=made.meter_provider,
-        logger_provider=made.logger_provider,
-        subscriber_hash_secret=SECRET,
-        metric_attributes="subscriber",
-    )
-    try:
+    with metered(subscriber_hash_secret=SECRET, metric_attributes="subscriber") as made:
         client.chat.completions.create(
             **CHAT,
             usage_metadata={"organization_id": "A", "subscriber_identity": "joe@acme.com", "credential_alias": "k"},
         )
         client.chat.completions.create(**CHAT)
-    finally:
-        instrumentor.uninstrument()
     hashed = pseudonym("joe@acme.com", SECRET)
     first, second = made.records
     for attributes in (first, dict(made.spans[0].attributes)):

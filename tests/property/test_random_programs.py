@@ -14,8 +14,7 @@ import openai._base_client as base
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from in_memory import make_telemetry
-from openai_metering import OpenAIInstrumentor
+from in_memory import metered
 from openai_metering.call import drain
 from openai_metering.scope import attribution, current_attribution
 from openai_metering.threads import with_attribution
@@ -220,16 +219,10 @@ async def read(stream: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def metered() -> Iterator[Any]:
+def telemetry_of_all() -> Iterator[Any]:
     """A metered process, for all programs."""
-    made = make_telemetry()
-    OpenAIInstrumentor().instrument(
-        tracer_provider=made.tracer_provider,
-        meter_provider=made.meter_provider,
-        logger_provider=made.logger_provider,
-    )
-    yield made
-    OpenAIInstrumentor().uninstrument()
+    with metered() as made:
+        yield made
 
 
 @settings(
@@ -239,9 +232,9 @@ def metered() -> Iterator[Any]:
     derandomize=not FULL,
 )
 @given(program=st.lists(real_programs, max_size=4))
-def test_any_program_of_calls(metered: Any, program: Any) -> None:
+def test_any_program_of_calls(telemetry_of_all: Any, program: Any) -> None:
     """Each call leaves one record, for whom keyword and scopes named when it was made, wherever its stream is read."""
-    metered.clear()
+    telemetry_of_all.clear()
     run = Calling()
 
     async def all_of_it() -> None:
@@ -255,8 +248,8 @@ def test_any_program_of_calls(metered: Any, program: Any) -> None:
     if any("left" in kind for kind in str(program).split("'")):
         gc.collect()
         drain()
-    records = {int(record["attribution.tag.number"]): record for record in metered.records}
-    assert len(records) == len(metered.records) == len(run.expected)
+    records = {int(record["attribution.tag.number"]): record for record in telemetry_of_all.records}
+    assert len(records) == len(telemetry_of_all.records) == len(run.expected)
     levels = {
         "organization_id": "organization",
         "subscriber_identity": "subscriber",

@@ -116,11 +116,7 @@ class Dialogs:
         connection.repeats = scenario in ("repeat", "same")
         response = self._response(metadata or None, scenario)
         await connection.send(type="response.created", event_id=self._id("event"), response=response)
-        if scenario == "hold":
-            connection.held.append(response)
-            return
-        if scenario in ("cut", "bye"):
-            await self._leave(connection, scenario)
+        if await self._breaks(connection, response, scenario):
             return
         for _ in range(int(metadata.get("deltas", 2))):
             await connection.send(
@@ -165,6 +161,14 @@ class Dialogs:
             self._last = [begun, {**event, "event_id": self._id("event")}]
         await connection.send(**event)
 
+    async def _breaks(self, connection: Connection, response: Event, scenario: str) -> bool:
+        """Whether a response that has begun goes on later, or never."""
+        if scenario == "hold":
+            connection.held.append(response)
+        elif scenario in ("cut", "bye"):
+            await self._leave(connection, scenario)
+        return scenario in ("hold", "cut", "bye")
+
     async def _leave(self, connection: Connection, how: str) -> None:
         if how == "bye":
             await connection.socket.close()
@@ -196,11 +200,7 @@ class Dialogs:
             response["id"] = "resp_same"
         numbers = itertools.count()
         await connection.send(type="response.created", sequence_number=next(numbers), response=response, **lane)
-        if scenario == "hold":
-            connection.held.append({**response, **lane})
-            return
-        if scenario in ("cut", "bye"):
-            await self._leave(connection, scenario)
+        if await self._breaks(connection, {**response, **lane}, scenario):
             return
         for _ in range(int(metadata.get("deltas", 2))):
             await connection.send(
