@@ -16,9 +16,9 @@ import pytest
 from forms import WHO
 
 from openai_metering import attribution, deferred, jobs, operations
-from openai_metering.attribution import EMPTY, Attribution, resolve
 from openai_metering.finished import Request, Server
 from openai_metering.local import numbers
+from openai_metering.resolution import EMPTY, Attribution, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,9 +6,9 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from openai_metering.attribution import Attribution
 from openai_metering.finished import Request
 from openai_metering.masking import mask
+from openai_metering.resolution import Attribution
 from openai_metering.seams import carrier as carriers
 from openai_metering.seams.methods import KEYWORD
 from openai_metering.spellings import CANONICAL
