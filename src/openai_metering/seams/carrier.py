@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from openai_metering.call import Call
     from openai_metering.resolution import Attribution
 
+KEYWORD: Final = "usage_metadata"
+"""What methods take of an application, and never hand on."""
 KEY: Final = "openai-metering-carrier"
 """All lower case, as the SDK compares header names."""
 

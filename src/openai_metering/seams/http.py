@@ -10,9 +10,9 @@ from openai_metering import errors, operations
 from openai_metering.call import Call, drain
 from openai_metering.seams import bodies, carrier as carriers, responses, streams
 from openai_metering.seams.baggage import Around
+from openai_metering.seams.carrier import KEYWORD
 from openai_metering.seams.clients import REQUEST, RESPONSE, Clients
 from openai_metering.seams.failures import classify, refuses_stream_options, request_of, retries_of
-from openai_metering.seams.methods import KEYWORD
 from openai_metering.seams.patches import inside
 from openai_metering.seams.requests import asking_for_usage, body_of, read_request, said_in_body
 from openai_metering.seams.servers import server_of

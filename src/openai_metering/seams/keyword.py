@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from openai_metering import errors
 from openai_metering.resolution import EMPTY, Attribution
 from openai_metering.resolver import resolver_is_set, resolver_says
 from openai_metering.scope import attribution, current_attribution
 from openai_metering.seams import carrier as carriers
+from openai_metering.seams.carrier import KEYWORD
 from openai_metering.seams.patches import inside
 from openai_metering.seams.wrappers import Method
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from openai_metering.seams.metering import Metering
     from openai_metering.seams.patches import Patches
-
-KEYWORD: Final = "usage_metadata"
 
 
 def patch_resources(module: Any, patches: Patches, metering: Metering) -> None:

@@ -13,6 +13,7 @@ from openai_metering import errors
 from openai_metering.resolution import EMPTY, Attribution
 from openai_metering.scope import current_attribution
 from openai_metering.seams.baggage import unnamed
+from openai_metering.seams.carrier import KEYWORD
 from openai_metering.seams.sending import sent
 from openai_metering.usage import part, text
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 ATTRIBUTE: Final = "_openai_metering"
 """Where a manager keeps its opening and a connection its session: attributes of the SDK's own objects."""
-KEYWORD: Final = "usage_metadata"
 MAX_RAW: Final = 65536
 """Characters of a message sent as text that are searched for its kind."""
 

@@ -10,7 +10,7 @@ from openai_metering.finished import Request
 from openai_metering.masking import mask
 from openai_metering.resolution import Attribution
 from openai_metering.seams import carrier as carriers
-from openai_metering.seams.methods import KEYWORD
+from openai_metering.seams.carrier import KEYWORD
 from openai_metering.spellings import CANONICAL
 from openai_metering.usage import count, part, text
 

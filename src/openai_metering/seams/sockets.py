@@ -47,9 +47,9 @@ def connect(
     them in, and however late it is imported, it is complete by now.
     """
     keyword = None
-    if methods.KEYWORD in kwargs:
+    if carriers.KEYWORD in kwargs:
         kwargs = dict(kwargs)
-        keyword = kwargs.pop(methods.KEYWORD)
+        keyword = kwargs.pop(carriers.KEYWORD)
     headers: Any = kwargs.get("extra_headers")
     carrier = carriers.find(headers)
     if carrier is not None:  # by `usage_headers()`: not every version leaves it out of a handshake
