@@ -22,7 +22,7 @@ from openai_metering.finished import (
     FinishedCall,
     StartedCall,
 )
-from openai_metering.usage import ESTIMATED, NOT_BILLED, REPORTED, UNKNOWN, Usage, nothing_said
+from openai_metering.usage import ESTIMATED, NOT_BILLED, REPORTED, UNKNOWN, Answer, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -86,7 +86,7 @@ class Call:
         self.who = who
         self.who_so_far: Any = None
         """The sources of who, while the key in use is still to be learnt."""
-        self.answer = nothing_said()
+        self.answer = Answer()
         self.estimate: Mapping[str, Number] | None = None
         """What was asked for, where answers of this kind never say what was used."""
         self.hide_usage = False

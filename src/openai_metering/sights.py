@@ -10,13 +10,12 @@ from openai_metering.call import Call, open_calls
 from openai_metering.deferred import Waiting
 from openai_metering.finished import CANCELLED, COMPLETED, FAILED, FinishedCall, Request
 from openai_metering.resolution import EMPTY, resolve
-from openai_metering.usage import REPORTED, UNKNOWN, Usage, nothing_said
+from openai_metering.usage import REPORTED, UNKNOWN, Answer, Usage
 
 if TYPE_CHECKING:
     from openai_metering.finished import Server
     from openai_metering.operations import Operation
     from openai_metering.signals import Signals
-    from openai_metering.usage import Answer
 
 NOBODY: Final = resolve(EMPTY, EMPTY, EMPTY)
 
@@ -62,7 +61,7 @@ class Sight(Call):
         answer, job = self.answer, self.operation.job
         if not answer.finished or job is None:
             return
-        self.answer = nothing_said()  # the end of another may follow in the same stream
+        self.answer = Answer()  # the end of another may follow in the same stream
         identifier = answer.job or self._identifier
         if identifier is None or (job.steps and answer.step is None):
             return

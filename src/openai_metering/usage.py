@@ -62,7 +62,7 @@ class Usage:
     counts: Mapping[str, Number] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(slots=True)
 class Answer:
     """What an answer has said so far; readers fill it in, from one body or from chunk after chunk."""
 
@@ -100,11 +100,6 @@ class Answer:
     ended: int | None = None
     facts: dict[str, str] | None = None
     """Further attributes that decide about a price, e.g. the size of images."""
-
-
-def nothing_said() -> Answer:
-    """An answer that has said nothing yet: its fields are the class's own, and cost nothing until they are filled in."""
-    return object.__new__(Answer)
 
 
 def part(source: Any, name: str) -> Any:
