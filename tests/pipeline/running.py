@@ -9,18 +9,31 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from openai_metering.local.collector import config_path
 from waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from typing_extensions import Self
+
+
+def built_collector() -> Path:
+    """The real Collector of the committed manifest: built once, kept in the cache, never skipped."""
+    script = config_path("distribution/build.py")
+    built = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, check=False)
+    if built.returncode != 0:
+        pytest.fail("The Collector cannot be built; what build.py said above tells what to do.", pytrace=False)
+    return Path(built.stdout.splitlines()[-1])
+
 
 PASSWORD = "not-a-secret"
 PORTS = ("OTLP_GRPC_ENDPOINT", "OTLP_HTTP_ENDPOINT", "HEALTH_ENDPOINT")
