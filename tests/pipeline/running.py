@@ -57,7 +57,7 @@ class Collector:
     def __init__(self, binary: Path, folder: Path, *configs: str, **variables: str) -> None:
         self.binary, self.folder = binary, folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.configs = [str(config_path(name)) for name in configs]
+        self.configs = [name if Path(name).is_absolute() else str(config_path(name)) for name in configs]
         *ports, telemetry = free_ports(len(PORTS) + 1)
         self.addresses = {name: f"127.0.0.1:{port}" for name, port in zip(PORTS, ports, strict=True)}
         self.telemetry_url = f"http://127.0.0.1:{telemetry}/metrics"
