@@ -147,10 +147,11 @@ def test_gateways_of_a_group_share_the_work_and_all_can_be_read_again(broker, st
     ids: set[str] = set()
     for attempt in range(20):  # until the group has settled and both take part
         ids |= sent(attempt * 40)
-        wait_for(lambda: ids <= {one for gateway in pair for one in in_bill(gateway)}, "all records", timeout=60)
         if all(in_bill(gateway) for gateway in pair):
             break
+        time.sleep(0.5)
     assert all(in_bill(gateway) for gateway in pair)
+    wait_for(lambda: ids <= {one for gateway in pair for one in in_bill(gateway)}, "all records", timeout=60)
     again = started("gateway", "again", "kafka-gateway.yaml", KAFKA_GROUP="again")
     wait_for(lambda: ids <= set(in_bill(again)), "everything again", timeout=60)
 
