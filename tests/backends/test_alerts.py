@@ -45,7 +45,11 @@ def test_each_alert_fires_for_its_traffic_alone(tmp_path):
 def test_expressions_and_texts_are_valid(path):
     """As vmalert reads them before it starts; each alert says what to do."""
     done = subprocess.run(
-        [fetched.go_tool("vmalert"), "-dryRun", f"-rule={path}"], capture_output=True, text=True, check=False, timeout=60
+        [fetched.go_tool("vmalert"), "-dryRun", f"-rule={path}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     text = path.read_text(encoding="utf-8")
