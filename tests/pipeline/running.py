@@ -63,6 +63,7 @@ class Collector:
         self.telemetry_url = f"http://127.0.0.1:{telemetry}/metrics"
         self.variables = {**self.addresses, "TELEMETRY_PORT": str(telemetry), **variables}
         self.process: subprocess.Popen[bytes] | None = None
+        self.within: tuple[str, ...] = ()  # a command that becomes the Collector, such as one with a small disk
 
     @property
     def http_endpoint(self) -> str:
@@ -76,7 +77,7 @@ class Collector:
         """Start it and wait until it is healthy."""
         with (self.folder / "collector.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.binary, *[part for config in self.configs for part in ("--config", config)]],
+                [*self.within, self.binary, *[part for config in self.configs for part in ("--config", config)]],
                 cwd=self.folder,
                 env={"PATH": os.environ["PATH"]}
                 | {f"OPENAI_METERING_{name}": value for name, value in self.variables.items()},
