@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 import traffic
-from endpoint import Endpoint, Rules
-from running import Collector, htpasswd, written
+import zstandard
+from endpoint import MESSAGES, Endpoint, Rules
+from running import Collector, free_ports, htpasswd, opener, written
 
 from openai_metering.cli import collector as command
 from openai_metering.local.discovery import config_path
@@ -64,6 +65,7 @@ def arrived(collector_binary, tmp_path_factory):
     with contextlib.ExitStack() as stack:
         endpoints = {name: stack.enter_context(Endpoint(rules)) for name, (rules, _, _) in VENDORS.items()}
         variables = {}
+        page = f"127.0.0.1:{free_ports(1)[0]}"
         for name, (_, address, key) in VENDORS.items():
             variables |= {address: endpoints[name].url, key: KEY}
         gateway = Collector(
@@ -71,9 +73,13 @@ def arrived(collector_binary, tmp_path_factory):
             folder,
             "gateway.yaml",
             *(f"{paths[name].parent.name}/{name}.yaml" for name in VENDORS),
+            "backends/prometheus.yaml",
+            "backends/files.yaml",
             STORE_DIR=str(folder / "store"),
             DECISION_WAIT="1s",
             SAMPLE_PERCENT="100",
+            PROMETHEUS_ENDPOINT=page,
+            ARCHIVE_DIR=str(folder / "archive"),
             **variables,
         )
         stack.enter_context(gateway)
@@ -86,6 +92,7 @@ def arrived(collector_binary, tmp_path_factory):
         for name in ("otlp", "grafana-cloud", "honeycomb"):
             wait_for(lambda e=endpoints[name]: len(e.items("logs")) >= billed, f"records at {name}", timeout=30)
             wait_for(lambda e=endpoints[name]: e.items("metrics"), f"metrics at {name}", timeout=30)
+        endpoints["page"], endpoints["archive"] = page, folder / "archive"
         yield endpoints, served
 
 
@@ -199,6 +206,32 @@ def test_the_bill_arrives_where_records_are_taken(arrived, name):
         key = tuple(sorted((one["key"], str(one["value"])) for one in point["attributes"]))
         latest[key] = max(latest.get(key, 0), int(point["asInt"]))
     assert sum(latest.values()) == served.tokens()
+
+
+def test_the_page_to_scrape_has_the_totals(arrived):
+    """Under the names that alerts and boards ask for."""
+    endpoints, served = arrived
+    name = "gen_ai_client_inference_usage_input_tokens_total{"
+
+    def total() -> float:
+        lines = opener.open(f"http://{endpoints['page']}/metrics", timeout=10).read().decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+    wait_for(lambda: total() == served.tokens(), f"{served.tokens()} tokens on the page")
+
+
+def test_the_archive_has_the_records(arrived):
+    """Each as protobuf behind its length, compressed."""
+    endpoints, served = arrived
+    content = (endpoints["archive"] / "records.pb.zst").read_bytes()
+    found, place = 0, 0
+    while place < len(content):
+        size = int.from_bytes(content[place : place + 4], "big")
+        block = zstandard.ZstdDecompressor().decompressobj().decompress(content[place + 4 : place + 4 + size])
+        message = MESSAGES["logs"].FromString(block)
+        found += sum(len(scope.log_records) for one in message.resource_logs for scope in one.scope_logs)
+        place += 4 + size
+    assert found == len(served.calls)
 
 
 FILES = sorted(
