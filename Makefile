@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo collector test test-long bench lint format clean
+.PHONY: help demo collector test test-long test-backends bench lint format clean
 
 help: ## What there is.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## From OpenAI calls to a bill by organization, subscriber and credential, on this machine alone.
 	@$(BIN)/openai-metering demo
@@ -22,6 +22,9 @@ test: $(VENV)/.dev collector ## All tests: every SDK and Python version, and the
 
 test-long: $(VENV)/.dev collector ## The tests at their full sizes.
 	@OPENAI_METERING_TEST_SIZE=full $(BIN)/nox
+
+test-backends: $(VENV)/.dev collector ## The pipeline with real Kafka, metric, trace and SQL stores; needs Java 17 and Maven.
+	@$(BIN)/nox -s backends
 
 bench: $(VENV)/.dev ## What a metered call costs, beside the bare SDK.
 	@$(BIN)/python benchmarks/overhead.py

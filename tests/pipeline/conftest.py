@@ -1,10 +1,9 @@
-"""The real Collector of the committed manifest: built once, kept in the cache, never skipped."""
+"""The real Collector of the committed manifest."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from running import built_collector
 
 from openai_metering.local.collector import LocalCollector
 from openai_metering.local.discovery import config_path
@@ -16,11 +15,8 @@ def build_script() -> Path:
 
 
 @pytest.fixture(scope="session")
-def collector_binary(build_script) -> Path:
-    built = subprocess.run([sys.executable, str(build_script)], stdout=subprocess.PIPE, text=True, check=False)
-    if built.returncode != 0:
-        pytest.fail("The Collector cannot be built; what build.py said above tells what to do.", pytrace=False)
-    return Path(built.stdout.splitlines()[-1])
+def collector_binary() -> Path:
+    return built_collector()
 
 
 @pytest.fixture

@@ -6,20 +6,16 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import time
-from typing import Any
 
 import pytest
+from load import APPLICATION, ORGANIZATIONS, Load, in_bill, record
 from running import Collector, basic, htpasswd, logs, post, written
 
-from openai_metering.ledger import Ledger, otlp_attributes
 from openai_metering.local.provider import ProviderStandIn
 from waiting import wait_for
 
 FULL = os.environ.get("OPENAI_METERING_TEST_SIZE") == "full"
-ID, ORGANIZATION = "openai_metering.record.id", "attribution.organization.id"
-ORGANIZATIONS = ("AcmeSoft", "Globex", "Initech")
 
 
 @pytest.fixture
@@ -49,50 +45,6 @@ def agent(collector_binary, tmp_path, gateway):
     )
     yield made
     made.kill()
-
-
-def record(record_id: str) -> dict[str, Any]:
-    return {
-        ID: record_id,
-        "openai_metering.record.state": "final",
-        "openai_metering.operation": "chat.completions",
-        "openai_metering.usage.status": "reported",
-        "gen_ai.response.model": "gpt-4o",
-        "gen_ai.usage.input_tokens": 7,
-        ORGANIZATION: ORGANIZATIONS[hash(record_id) % 3],
-    }
-
-
-class Load(threading.Thread):
-    """An application that sends records over OTLP, and another that writes a ledger; both remember what was taken."""
-
-    def __init__(self, agent: Collector, folder: Any) -> None:
-        super().__init__(daemon=True)
-        self.agent, self.stopped, self.taken = agent, threading.Event(), set()
-        self.ledger = Ledger(str(folder), {}, ("test", "1"), "")
-
-    def run(self) -> None:
-        number = 0
-        while not self.stopped.wait(0.002):
-            number += 1
-            batch = [f"otlp-{number}-{place}" for place in range(5)]
-            if post(self.agent.http_endpoint, "logs", logs(*map(record, batch))) == 200:
-                self.taken.update(batch)
-            self.keep(f"ledger-{number}")
-
-    def keep(self, record_id: str) -> None:
-        self.ledger.append(
-            {
-                "timeUnixNano": "1790000000000000000",
-                "eventName": "openai_metering.usage",
-                "attributes": otlp_attributes(record(record_id).items()),
-            }
-        )
-        self.taken.add(record_id)
-
-
-def in_bill(gateway: Collector) -> list[str]:
-    return [item["attributes"][ID] for item in written(gateway.folder / "store" / "records.jsonl")]
 
 
 def test_nothing_is_lost_to_kills(gateway, agent, tmp_path, capsys):
@@ -143,19 +95,6 @@ def test_an_outage_of_the_gateway_is_waited_for(gateway, agent, tmp_path):
     gateway.start()
     agent.start()
     wait_for(lambda: load.taken <= set(in_bill(gateway)), "all that was taken", timeout=60)
-
-
-APPLICATION = """
-import sys
-import openai
-from openai_metering import OpenAIInstrumentor, attribution
-
-OpenAIInstrumentor().instrument()
-client = openai.OpenAI(base_url=sys.argv[1], api_key="test")
-for organization in sys.argv[2:]:
-    with attribution(organization_id=organization):
-        client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "Hello"}])
-"""
 
 
 def test_the_ledger_of_an_application_reaches_the_bill_to_the_token(gateway, agent, tmp_path):

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
-from openai_metering.cli import demo, directory, doctor, fingerprint, reconcile, replay, report, verify
+from openai_metering.cli import collector, demo, directory, doctor, fingerprint, reconcile, replay, report, verify
 from openai_metering.cli.failure import Failure
 from openai_metering.masking import mask
 
@@ -41,6 +41,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "directory": directory,
     "doctor": doctor,
     "reconcile": reconcile,
+    "collector": collector,
 }
 
 
