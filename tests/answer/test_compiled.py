@@ -35,11 +35,9 @@ def both(files, folder, by, *, zone=UTC, period=ALL_TIME, where=(), directory=No
     for compiled in (False, True):
         hierarchy = None if directory is None else Hierarchy.read(str(directory))
         names = [*by.split(","), *filters.columns]
-        gathered = (
-            gather_compiled(files, folder, names, zone, [period], hierarchy)
-            if compiled
-            else gather(files, (), frozenset(), hierarchy)
-        )
+        gathered = gather_compiled(files, folder, names, zone, [period], hierarchy) if compiled else None
+        if gathered is None:  # as the command does, where too many moments are told apart: a month of the year 2554
+            gathered = gather(files, (), frozenset(), hierarchy)
         rows, untimed = narrowed(gathered, period, filters)
         report = dataclasses.replace(made(rows, columns, gathered), untimed=untimed)
         reports.append(

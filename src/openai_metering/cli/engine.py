@@ -78,8 +78,8 @@ def gather_compiled(
         bounds = _bounds(connection, names, zone, periods, hierarchy)
         if len(bounds) > _BOUNDS:
             return None
-        _mark(connection, calls)
-        found = connection.execute("SELECT records.* FROM records SEMI JOIN marked USING (id)")
+        repeated = _mark(connection, calls)
+        found = connection.execute("SELECT * FROM thought")
         for row in rows_of(_batches(found)):
             calls.add(row)
         alike = list(_alike(connection, names, bounds, by_who=hierarchy is not None))
@@ -88,19 +88,48 @@ def gather_compiled(
     gathered = list(rows if hierarchy is None else hierarchy.fill(rows))
     if not gathered:
         nothing_there(len(files), lines)
-    return Gathered(gathered, calls.duplicates, bad_lines)
+    return Gathered(gathered, calls.duplicates + repeated, bad_lines)
 
 
-def _mark(connection: Any, calls: Calls) -> None:
-    """Mark the ids that take thought: there more than once, here or in files that are read as lines, or replaced."""
+def _mark(connection: Any, calls: Calls) -> int:
+    """Part the records: `thought` are those to be joined one by one, `plain` are one record for each other call.
+
+    To be joined are the records of an id that is there with different ones, here or in files that are read as lines, or that
+    others replace. A record that is there twice as it is, is one, and is counted.
+
+    Returns:
+        How many records repeat one as it is.
+    """
+    columns = ", ".join(f'"{name}"' for name in COLUMNS)
     connection.execute(
-        "CREATE TEMP TABLE marked AS SELECT id FROM records GROUP BY id HAVING count(*) > 1 "
-        "UNION SELECT id FROM records WHERE started IS NOT NULL "
+        "CREATE TEMP TABLE hard AS SELECT id FROM records WHERE started IS NOT NULL "
         "UNION SELECT started FROM records WHERE started IS NOT NULL"
     )
     known = [number_of(name) for name in calls.names()]
     if known:
-        connection.execute("INSERT INTO marked SELECT unnest(?::VARCHAR[])::UUID", [known])
+        connection.execute("INSERT INTO hard SELECT unnest(?::VARCHAR[])::UUID", [known])
+    connection.execute(
+        "CREATE TEMP TABLE marked AS SELECT id FROM records GROUP BY id HAVING count(*) > 1 UNION SELECT id FROM hard"
+    )
+    connection.execute(
+        f"CREATE TEMP TABLE again AS SELECT {columns}, count(*) AS times FROM records SEMI JOIN marked USING (id) "  # noqa: S608 - names
+        "GROUP BY ALL"
+    )
+    connection.execute(
+        "CREATE TEMP TABLE single AS SELECT id FROM (SELECT id FROM again GROUP BY id HAVING count(*) = 1) ANTI JOIN hard USING (id)"
+    )
+    connection.execute(
+        f"CREATE VIEW plain AS SELECT {columns} FROM records ANTI JOIN marked USING (id) "  # noqa: S608 - names
+        f"UNION ALL SELECT {columns} FROM again SEMI JOIN single USING (id)"
+    )
+    # As often as they are there, so that those which repeat one are counted.
+    connection.execute(
+        f"CREATE VIEW thought AS SELECT {columns} FROM (SELECT *, unnest(range(times)) FROM again ANTI JOIN single USING (id))"  # noqa: S608 - names
+    )
+    (repeated,) = connection.execute(
+        "SELECT coalesce(sum(times - 1), 0)::BIGINT FROM again SEMI JOIN single USING (id)"
+    ).fetchone()
+    return int(repeated)
 
 
 def _bounds(
@@ -141,7 +170,7 @@ def _alike(connection: Any, names: set[str], bounds: Sequence[int], *, by_who: b
         f"SELECT state, attribution, usage, reason, {', '.join(who)}, {', '.join(others)}, {tags}, "  # noqa: S608 - names and numbers
         f"{slot} AS slot, time IS NULL AS untimed, input IS NULL AND output IS NULL AS tokenless, "
         "max(time), count(*), sum(input)::HUGEINT, sum(cached)::HUGEINT, sum(output)::HUGEINT, sum(reasoning)::HUGEINT "
-        "FROM records ANTI JOIN marked USING (id) GROUP BY ALL"
+        "FROM plain GROUP BY ALL"
     )
     for one in _batches(found):
         yield UsageRow(
