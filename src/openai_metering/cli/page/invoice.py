@@ -75,10 +75,13 @@ def write_invoice(invoice: Invoice, stream: TextIO) -> None:
                 else f"{whole.tokens.input + whole.tokens.output:,} tokens"
             ),
             basis=_text(_basis(amounts=amounts, priced=priced)),
-            head="".join(f'<th scope="col">{_text(title)}</th>' for title in titles),
+            head="".join(
+                f'<th scope="col"{" class=number" if place >= len(report.columns) else ""}>{_text(title)}</th>'
+                for place, title in enumerate(titles)
+            ),
             body="".join(_lines(grouped, len(report.columns), amounts=amounts)),
             foot=_line(("total",), len(report.columns), whole, amounts=amounts, kind="total", places=PLACES),
-            lacking="".join(_lacking(lacking)),
+            lacking="".join(_lacking(lacking)) or "<li>Nothing.</li>",
             notes="".join(f"<li>{_text(note)}</li>" for note in invoice.notes),
         )
     )
