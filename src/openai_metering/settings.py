@@ -40,6 +40,7 @@ class Settings:
     ledger_max_bytes: int | None = None
     ledger_started_after: float = 5
     prices: str | None = None
+    metrics: str = "latest"
     metric_attributes: frozenset[str] = frozenset()
     metric_series: int = 2000
     key_map: str | None = None
@@ -193,6 +194,13 @@ OPTIONS: Final = (
         _folder,
         "a file",
         "Price file of your own, for the exporter `otlp_priced`; without it, list prices alone.",
+    ),
+    Option(
+        "metrics",
+        _choice("latest", "legacy", "both"),
+        "latest, legacy, both",
+        "Which names tokens and durations have: those of the newest conventions, the `gen_ai.client.token.usage` and "
+        "`gen_ai.client.operation.duration` that most dashboards still read, or both.",
     ),
     Option(
         "metric_attributes",

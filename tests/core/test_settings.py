@@ -24,6 +24,7 @@ ROWS = [
     ("ledger_max_bytes", None, "1000000", 1_000_000, 5, 5),
     ("ledger_started_after", 5, "1.5", 1.5, 60, 60),
     ("prices", None, "/etc/prices.toml", "/etc/prices.toml", Path("/other.toml"), "/other.toml"),
+    ("metrics", "latest", "Legacy", "legacy", "both", "both"),
     (
         "metric_attributes",
         frozenset(),
@@ -53,6 +54,7 @@ BROKEN = [
     ("stream_usage", "always"),
     ("spans", "off"),
     ("records", "kafka"),
+    ("metrics", "new"),
     ("metric_attributes", "subscriber,team"),
     ("ledger_fsync", "sometimes"),
     ("ledger_rotate_bytes", "64MiB"),

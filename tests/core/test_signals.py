@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode, TraceFlags
 
 from openai_metering import errors
 from openai_metering.finished import Failure, Request
-from openai_metering.operations import EMBEDDINGS, RESPONSES
+from openai_metering.operations import EMBEDDINGS, RESPONSES, find
 from openai_metering.resolution import EMPTY, Attribution, resolve
 from openai_metering.settings import Settings
 from openai_metering.signals import Signals
@@ -395,6 +395,33 @@ def test_levels_that_were_asked_for_are_on_the_metrics(emitted, levels):
     (point,) = emitted.points()[INPUT]
     assert ("attribution.subscriber.id" in point.attributes) == ("subscriber" in levels)
     assert ("attribution.credential.id" in point.attributes) == ("credential" in levels)
+
+
+NEW = {"gen_ai.client.inference.duration", "gen_ai.client.embeddings.duration", INPUT, OUTPUT}
+OLD = {"gen_ai.client.token.usage"}
+
+
+@pytest.mark.parametrize(("names", "there"), [("latest", NEW), ("legacy", OLD), ("both", NEW | OLD)])
+def test_metrics_have_the_names_that_were_asked_for(emitted, names, there):
+    """What dashboards of the earlier conventions read, with the same numbers; our own metrics stay."""
+    signals = emitted.signals(Settings(metrics=names))
+    answered(signals)
+    answered(signals, {"usage": {"prompt_tokens": 8}}, operation=EMBEDDINGS, request=Request("text-embedding-3-small"))
+    answered(signals, {}, operation=find("POST", "/audio/speech"))
+    points = emitted.points()
+    assert points.keys() & (NEW | OLD) == there
+    assert sum(point.value for point in points["openai_metering.calls"]) == 3
+    durations = {point.attributes["gen_ai.operation.name"] for point in points["gen_ai.client.operation.duration"]}
+    assert durations == ({"speech"} if names == "latest" else {"chat", "embeddings", "speech"})
+    if names != "latest":
+        tokens = {
+            (point.attributes["gen_ai.operation.name"], point.attributes["gen_ai.token.type"]): (point.count, point.sum)
+            for point in points["gen_ai.client.token.usage"]
+        }
+        assert tokens == {("chat", "input"): (1, 11), ("chat", "output"): (1, 7), ("embeddings", "input"): (1, 8)}
+        assert {point.attributes["attribution.organization.id"] for point in points["gen_ai.client.token.usage"]} == {
+            "AcmeSoft"
+        }
 
 
 def test_each_organization_has_its_own_points(emitted):

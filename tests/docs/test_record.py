@@ -10,7 +10,7 @@ from openai_metering.signals.records import RECORD_VERSION
 from record_schema import DOCUMENT, ROWS, TAG, strangers
 
 # Only on metrics, and the name of the event itself.
-ELSEWHERE = {c.UNIT, c.TOKEN_MODALITY, c.USAGE_EVENT}
+ELSEWHERE = {c.UNIT, c.TOKEN_MODALITY, c.TOKEN_TYPE, c.USAGE_EVENT}
 
 
 def test_every_attribute_of_the_code_is_in_the_table():

@@ -133,10 +133,12 @@ PRICE_UNPRICED_UNITS: Final = "openai_metering.price.unpriced_units"
 
 # -- Metrics ---------------------------------------------------------------------------------------------------------
 UNIT: Final = "unit"
+TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - input | output, not a secret
 TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 - text | image | audio | unknown, not a secret
 METRIC_INFERENCE_DURATION: Final = "gen_ai.client.inference.duration"
 METRIC_EMBEDDINGS_DURATION: Final = "gen_ai.client.embeddings.duration"
 METRIC_OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
+METRIC_TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105 - of earlier conventions, read by most dashboards
 METRIC_INPUT_TOKENS: Final = "gen_ai.client.inference.usage.input_tokens"
 METRIC_OUTPUT_TOKENS: Final = "gen_ai.client.inference.usage.output_tokens"
 METRIC_CACHE_READ: Final = "gen_ai.client.inference.usage.cache_read.input_tokens"

@@ -18,7 +18,7 @@ from openai_metering.signals.series import Attributes as _Attributes, Series
 from openai_metering.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from openai_metering.finished import FinishedCall, Request, Server
     from openai_metering.operations import Operation
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     _Addition = tuple[_Key, Number]
 
 DURATION_BUCKETS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+
+TOKEN_BUCKETS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 
 _DURATIONS: Final = {"chat": c.METRIC_INFERENCE_DURATION, "embeddings": c.METRIC_EMBEDDINGS_DURATION}
 
@@ -107,14 +109,28 @@ class Metrics:
         self._levels = settings.metric_attributes
         self._listener = Listener(meter_provider, metrics.get_meter_provider)
         meter = metrics.get_meter(c.SCOPE_NAME, VERSION, meter_provider, c.SCHEMA_URL)
-        self._durations = {
+        latest, legacy = settings.metrics != "legacy", settings.metrics != "latest"
+        durations = {
             name: meter.create_histogram(
                 name, "s", "Duration of the call.", explicit_bucket_boundaries_advisory=DURATION_BUCKETS
             )
-            for name in (*_DURATIONS.values(), c.METRIC_OPERATION_DURATION)
+            for name in (*(_DURATIONS.values() if latest else ()), c.METRIC_OPERATION_DURATION)
         }
+        self._any_duration = (durations[c.METRIC_OPERATION_DURATION],)
+        self._durations = {
+            kind: (*((durations[name],) if latest else ()), *(self._any_duration if legacy else ()))
+            for kind, name in _DURATIONS.items()
+        }
+        self._token_usage = (
+            meter.create_histogram(
+                c.METRIC_TOKEN_USAGE, "{token}", "Tokens used.", explicit_bucket_boundaries_advisory=TOKEN_BUCKETS
+            )
+            if legacy
+            else None
+        )
         self._counters = [
-            (meter.create_counter(name, "{token}", "Tokens used."), total, splits) for name, total, splits in _COUNTERS
+            (meter.create_counter(name, "{token}", "Tokens used."), total, splits)
+            for name, total, splits in (_COUNTERS if latest else ())
         ]
         self._units = meter.create_counter(c.METRIC_UNITS, "1", "Units used that are not tokens of the call's model.")
         self._calls = meter.create_counter(c.METRIC_CALLS, "{call}", "Billable calls.")
@@ -139,13 +155,9 @@ class Metrics:
         if not self._listener:
             return
         common = self._common(finished)
-        duration = self._durations[_DURATIONS.get(finished.operation.kind, c.METRIC_OPERATION_DURATION)]
-        duration.record(
-            (finished.ended - finished.started) / 1e9,
-            self._series.within(
-                duration, common if finished.error_type is None else _with_error(common, finished.error_type)
-            ),
-        )
+        timed = common if finished.error_type is None else _with_error(common, finished.error_type)
+        for duration in self._durations.get(finished.operation.kind, self._any_duration):
+            duration.record((finished.ended - finished.started) / 1e9, self._series.within(duration, timed))
         operation, usage, who = finished.operation, finished.usage, finished.who
         additions: list[_Addition] = [
             (
@@ -208,6 +220,8 @@ class Metrics:
                         additions.append(((counter, _with_modality, common, modality), part))
                 if rest:
                     additions.append(((counter, _with_modality, common, "unknown"), rest))
+            if self._token_usage is not None:
+                self._record_tokens(self._token_usage, counts, common)
         elif usage.reason != "from_request":
             return
         if not _UNITS.keys().isdisjoint(counts):
@@ -216,6 +230,11 @@ class Metrics:
                 for name, number in counts.items()
                 if number and name in _UNITS
             ]
+
+    def _record_tokens(self, histogram: Any, counts: Mapping[str, Number], common: _Attributes) -> None:
+        for kind, total in (("input", c.INPUT_TOKENS), ("output", c.OUTPUT_TOKENS)):
+            if (amount := counts.get(total)) is not None:
+                histogram.record(amount, self._series.within(histogram, _with_type(common, kind)))
 
     def _sum(self, additions: list[_Addition]) -> None:
         with self._lock:
@@ -300,6 +319,11 @@ def _own_attributes(key: str, value: str) -> _Attributes:
 @functools.lru_cache(maxsize=4096)
 def _with_modality(common: _Attributes, modality: str) -> _Attributes:
     return _Attributes({**common, c.TOKEN_MODALITY: modality})
+
+
+@functools.lru_cache(maxsize=4096)
+def _with_type(common: _Attributes, kind: str) -> _Attributes:
+    return _Attributes({**common, c.TOKEN_TYPE: kind})
 
 
 @functools.lru_cache(maxsize=4096)
