@@ -39,7 +39,7 @@ def crossed(record: dict[str, Any]) -> bool:
 def test_no_cross_talk(provider: Any, telemetry: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Plain calls, and streams opened at once and read in turns, in threads and tasks at the same time."""
     caplog.set_level(logging.WARNING)
-    client = openai.OpenAI(base_url=provider.base_url, max_retries=0)
+    client = openai.OpenAI(base_url=provider.base_url, max_retries=0, timeout=120)
     counted = 0
 
     def work(number: int) -> None:
@@ -52,7 +52,7 @@ def test_no_cross_talk(provider: Any, telemetry: Any, caplog: pytest.LogCaptureF
             list(stream)
 
     async def tasks() -> None:
-        async with openai.AsyncOpenAI(base_url=provider.base_url, max_retries=0) as made:
+        async with openai.AsyncOpenAI(base_url=provider.base_url, max_retries=0, timeout=120) as made:
 
             async def one(number: int) -> None:
                 with scope(number):

@@ -31,7 +31,7 @@ PERSONS = 20
 
 @pytest.fixture
 def client(provider: Any) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=provider.base_url, max_retries=0) as made:
+    with openai.OpenAI(base_url=provider.base_url, max_retries=0, timeout=120) as made:
         yield made
 
 
@@ -111,7 +111,7 @@ def test_task_groups_of_anyio(client: openai.OpenAI, provider: Any, telemetry: A
             await made.chat.completions.create(**CHAT, **said)
 
     async def main() -> None:
-        client = openai.AsyncOpenAI(base_url=provider.base_url, max_retries=0)
+        client = openai.AsyncOpenAI(base_url=provider.base_url, max_retries=0, timeout=120)
         async with client as made, anyio.create_task_group() as group:
             for number in range(PERSONS):
                 group.start_soon(one, made, number)
@@ -126,7 +126,7 @@ def test_a_cancelled_task_group_leaves_nothing_behind(provider: Any, telemetry: 
     """A scope that is cancelled in the middle of a call is left: what comes after it is for nobody."""
 
     async def main() -> None:
-        async with openai.AsyncOpenAI(base_url=provider.base_url, max_retries=0) as made:
+        async with openai.AsyncOpenAI(base_url=provider.base_url, max_retries=0, timeout=120) as made:
             with anyio.move_on_after(0.2), attribution(organization_id="AcmeSoft"):
                 async with anyio.create_task_group() as group:
                     headers = {"x-standin-scenario": "timeout"}
@@ -147,7 +147,7 @@ from openai_metering import OpenAIInstrumentor, attribution, current_attribution
 import openai
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x"}]}
 def call(place, stream=False):
-    with openai.OpenAI(max_retries=0) as client:
+    with openai.OpenAI(max_retries=0, timeout=120) as client:
         answer = client.chat.completions.create(**CHAT, stream=stream, usage_metadata={"place": place})
         if stream:
             list(answer)
