@@ -6,6 +6,7 @@ import gzip
 import http.server
 import json
 import threading
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -26,8 +27,13 @@ class Receiver(http.server.ThreadingHTTPServer):
         """The next answers; 200 when there is none."""
         self.poison = ""
         self.headers: list[dict[str, str]] = []
-        self.ids: list[str] = []
+        self.records: list[dict[str, Any]] = []
         self.partial: dict[str, Any] = {}
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of what was acknowledged."""
+        return [one["attributes"][0]["value"]["stringValue"] for one in self.records]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -40,8 +46,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.server.poison and self.server.poison in json.dumps(body):
             status = 400
         if status == 200:
-            self.server.ids += [
-                one["attributes"][0]["value"]["stringValue"]
+            self.server.records += [
+                one
                 for resource in body["resourceLogs"]
                 for scope in resource["scopeLogs"]
                 for one in scope["logRecords"]
@@ -98,6 +104,51 @@ def test_everything_is_sent(receiver, ledger, capsys):
     assert {headers["content-type"] for headers in receiver.headers} == {"application/json"}
     assert {headers["authorization"] for headers in receiver.headers} == {"Bearer x"}
     assert f"{len(ids):,} lines sent" in capsys.readouterr().out
+
+
+PRICES = """
+version = "7"
+[[cost]]
+model = "gpt-5-*"
+input_mtok = 1
+output_mtok = 10
+[[price]]
+organization = "AcmeSoft"
+factor = 2
+"""
+
+
+def test_records_are_priced_on_their_way(receiver, ledger, tmp_path):
+    """With a price file each record has its cost and price, also again; the ledger stays as it is."""
+    prices = tmp_path / "prices.toml"
+    prices.write_text(PRICES)
+    folder = ledger(
+        "1",
+        "2",
+        end='{"resourceLogs": [{"scopeLogs": [{"logRecords": [{"eventName": "openai_metering.usage", "attributes": [{"key": "a", "value": {"intValue": "1"}}]}]}]}]}\n',
+    )
+    before = (folder / "usage.jsonl").read_text()
+    assert replay(receiver, folder) == 0
+    assert [costs(one) for one in receiver.records[:2]] == [{}, {}]
+    assert replay(receiver, folder, "--prices", str(prices)) == 0
+    assert len(receiver.records) == 6
+    for one in receiver.records[3:5]:
+        found = costs(one)
+        assert Decimal(found["openai_metering.cost.amount"]) == Decimal("0.0002")  # 100 at 1, 10 at 10 a million
+        assert Decimal(found["openai_metering.price.amount"]) == Decimal("0.0004")
+        assert found["openai_metering.cost.source"] == "file"
+    assert (folder / "usage.jsonl").read_text() == before
+    prices.write_text(PRICES.replace("input_mtok", "input"))
+    assert replay(receiver, folder, "--prices", str(prices)) == 2
+
+
+def costs(one):
+    """What a record says of cost and price."""
+    return {
+        attribute["key"]: attribute["value"]["stringValue"]
+        for attribute in one["attributes"]
+        if attribute["key"].startswith(("openai_metering.cost.", "openai_metering.price."))
+    }
 
 
 def test_the_same_command_sends_what_is_new(receiver, ledger):

@@ -7,16 +7,19 @@ import hashlib
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from openai_metering.cli.costs import Costs
 from openai_metering.cli.failure import Failure
 from openai_metering.cli.files import files_of
 from openai_metering.cli.progress import Progress
 from openai_metering.cli.sending import Refused, Sender
+from openai_metering.signals.conventions import USAGE_EVENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +36,7 @@ Examples:
   openai-metering replay ./ledger --endpoint http://localhost:4318
   openai-metering replay ./ledger --from 2026-07-01 --to 2026-08-01 --endpoint https://collector.example
   openai-metering replay ./ledger --endpoint https://collector.example --header "authorization=Bearer $TOKEN"
+  openai-metering replay ./ledger --endpoint http://localhost:4318 --prices prices.toml
 
 Exit status: 0 everything was sent, 1 some lines could not be (they are named), 2 it could not be finished.
 """
@@ -54,6 +58,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--header", action="append", default=[], metavar="NAME=VALUE", help="send this header; may be repeated"
     )
+    parser.add_argument(
+        "--price",
+        action="store_true",
+        help="put what each call costs onto its record, at list prices (pip install 'openai-metering[cost]'); amounts "
+        "that are there stay",
+    )
+    parser.add_argument("--prices", metavar="FILE", help="price file: every record is priced by it, also again")
     parser.add_argument("--state", metavar="FILE", help="the state file (default: a hidden file in the first DIR)")
     parser.add_argument("--restart", action="store_true", help="send everything again, whatever the state file says")
     parser.add_argument(
@@ -69,10 +80,18 @@ def run(args: argparse.Namespace) -> int:
     """Send what the arguments name. Returns 1 where lines could not be sent."""
     since, until = _time(args.since, "--from"), _time(args.until, "--to")
     endpoint = _endpoint(args.endpoint)
+    costs = Costs(args.prices) if args.price or args.prices is not None else None
+    if costs is not None and not costs.has_prices:
+        raise Failure(
+            "--price needs list prices: pip install 'openai-metering[cost]' (Python 3.11), or give --prices FILE."
+        )
     sender = Sender(endpoint, dict(_header(text) for text in args.header), args.patience)
     files = files_of(args.paths)
-    state = State.load(_state_path(args.state, args.paths[0], (endpoint, since, until)), restart=args.restart)
-    replay = _Replay(sender, state, since, until)
+    what: tuple[object, ...] = (endpoint, since, until)
+    if costs is not None:  # sent before without prices, a record is to be sent again
+        what = (*what, None if args.prices is None else str(Path(args.prices).resolve()))
+    state = State.load(_state_path(args.state, args.paths[0], what), restart=args.restart)
+    replay = _Replay(sender, state, since, until, costs)
     replay.send(files)
     for place in replay.left_out[:NAMED]:
         print(place, file=sys.stderr)
@@ -132,11 +151,14 @@ class _Line:
 class _Replay:
     """Sends files, and notes what was acknowledged."""
 
-    def __init__(self, sender: Sender, state: State, since: int | None, until: int | None) -> None:
+    def __init__(
+        self, sender: Sender, state: State, since: int | None, until: int | None, costs: Costs | None = None
+    ) -> None:
         self._sender = sender
         self._state = state
         self._since = since
         self._until = until
+        self._costs = costs
         self.sent = 0
         self.earlier = 0
         self.left_out: list[str] = []
@@ -195,8 +217,18 @@ class _Replay:
             (self._since is None or time >= self._since) and (self._until is None or time < self._until)
             for time in times
         ):
+            if self._costs is not None:
+                self._price(self._costs, resource_logs)
             return _Line(place, resource_logs)
         return None
+
+    def _price(self, costs: Costs, resource_logs: list[Any]) -> None:
+        for resource in resource_logs:
+            for scope in resource["scopeLogs"]:
+                for record in scope["logRecords"]:
+                    if record.get("eventName") == USAGE_EVENT:
+                        with suppress(ValueError):  # attributes that are none: sent as they are
+                            costs.add_to(record)
 
     def _send(self, batch: list[_Line]) -> None:
         """Send a batch; one that is refused is sent in halves, until the line that is at fault is alone."""
