@@ -13,7 +13,7 @@ import nox
 nox.options.default_venv_backend = "uv"
 nox.options.error_on_external_run = True
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "tests", "pythons", "sdks", "oldest"]
+nox.options.sessions = ["lint", "tests", "pythons", "sdks", "oldest", "cost"]
 if os.environ.get("OPENAI_METERING_TEST_SIZE") == "full":  # a gigabyte of packages that change every week
     nox.options.sessions.append("coexistence")
 
@@ -136,6 +136,12 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Everything, on this Python and the newest SDK."""
     session.run(sys.executable, "-m", "pytest", "-q", *PARALLEL, *session.posargs)
+
+
+@nox.session(python=False)
+def cost(session: nox.Session) -> None:
+    """Whether a metered call costs more instructions than it did."""
+    session.run(sys.executable, "benchmarks/regression.py")
 
 
 @nox.session(python=[path for version, path in INSTALLED.items() if path != sys.executable])
