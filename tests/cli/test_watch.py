@@ -25,7 +25,11 @@ class Screen:
     def __init__(self, *words):
         self.terminal, inner = pty.openpty()
         environment = os.environ | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-        code = "import sys; from openai_metering.cli import main; sys.exit(main(sys.argv[1:]))"
+        # What is started in the background by a shell ignores Ctrl-C, and so does all that it starts.
+        code = (
+            "import signal, sys; from openai_metering.cli import main; "
+            "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
+        )
         command = [sys.executable, "-c", code, *map(str, words)]
         self.process = subprocess.Popen(
             command, stdin=inner, stdout=inner, stderr=inner, env=environment, start_new_session=True
@@ -45,7 +49,10 @@ class Screen:
     def end(self):
         """Press Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
+        end = time.monotonic() + DEADLINE
         while self.process.poll() is None:
+            if time.monotonic() >= end:
+                self.process.kill()
             if select.select([self.terminal], [], [], 0.2)[0]:
                 try:
                     self.text += os.read(self.terminal, 65536).decode("utf-8", "replace")
