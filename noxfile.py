@@ -116,6 +116,7 @@ def install(session: nox.Session, *packages: str) -> None:
         "-e",
         ".[demo]",
         "pytest",
+        "pytest-timeout",
         "pytest-xdist",
         "hypothesis",
         "opentelemetry-instrumentation-httpx",
