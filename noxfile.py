@@ -14,8 +14,9 @@ nox.options.default_venv_backend = "uv"
 nox.options.error_on_external_run = True
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests", "pythons", "sdks", "oldest", "cost"]
-if os.environ.get("OPENAI_METERING_TEST_SIZE") == "full":  # a gigabyte of packages that change every week
-    nox.options.sessions.append("coexistence")
+if os.environ.get("OPENAI_METERING_TEST_SIZE") == "full":
+    nox.options.sessions.append("coexistence")  # a gigabyte of packages that change every week
+    os.environ.setdefault("PYTEST_TIMEOUT", "7200")  # seconds of one test
 
 ROOT = Path(__file__).parent
 
