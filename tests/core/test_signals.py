@@ -702,3 +702,44 @@ def test_two_pipelines_do_not_mix(emitted):
     answered(other.signals(), request=REQUEST)
     assert (emitted.spans, emitted.records) == ([], [])
     assert len(other.records) == 1
+
+
+# -- OpenTelemetry's limits --------------------------------------------------------------------------------------------
+
+
+def limited(monkeypatch, **limits):
+    """Providers that were set up under these limits, and what came out of a call."""
+    for name, value in limits.items():
+        monkeypatch.setenv(f"OTEL_{name.upper()}", str(value))
+    made = Telemetry()
+    answered(made.signals())
+    (span,), (record,) = made.spans, made.kept.records
+    return span, record
+
+
+def test_limits_of_the_sdk_hold(monkeypatch):
+    """Where the SDK is to cut values or leave some out, it does so with ours as with anybody's."""
+    span, record = limited(monkeypatch, attribute_value_length_limit=5)
+    assert span.attributes["gen_ai.request.model"] == record.attributes["gen_ai.request.model"] == "gpt-4"
+    assert span.attributes["gen_ai.response.model"] == record.attributes["gen_ai.response.model"] == "gpt-4"
+
+
+@pytest.mark.filterwarnings("ignore:Log record attributes were dropped")
+def test_a_limited_number_of_attributes(monkeypatch):
+    """No more than the SDK's limit are on span and record; the oldest go, and both say how many went."""
+    span, record = limited(monkeypatch, attribute_count_limit=8)
+    assert len(span.attributes) == len(record.attributes) == 8
+    assert span.dropped_attributes > 0
+
+
+def test_what_is_emitted_without_limits_is_what_is_emitted_with_wide_ones(monkeypatch):
+    """The way around the SDK's own checks makes no difference to what arrives."""
+    span, record = limited(monkeypatch)
+    same_span, same_record = limited(monkeypatch, attribute_value_length_limit=1000)
+    random = {"openai_metering.record.id", "openai_metering.record.start_time"}
+    assert dict(span.attributes) == dict(same_span.attributes)
+    for name in {*record.attributes, *same_record.attributes} - random:
+        assert record.attributes[name] == same_record.attributes[name]
+        assert type(record.attributes[name]) is type(same_record.attributes[name])
+    assert record.trace_flags == same_record.trace_flags
+    assert record.severity_number == same_record.severity_number
