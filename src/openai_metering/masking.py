@@ -18,11 +18,12 @@ _SECRET: Final = re.compile(
       | sk[-_](?=[A-Za-z0-9_-]{0,256}[0-9])[A-Za-z0-9_-]{16,}                 # OpenAI classic, Stripe
       | sess-(?=[A-Za-z0-9]{0,256}[0-9])[A-Za-z0-9]{16,}                      # OpenAI session
       | (?:rev_mk|hak|rk_live|rk_test|gsk|xai|pplx|nvapi|hf|glpat|npm|r8)[-_](?=[A-Za-z0-9_-]{0,256}[0-9])[A-Za-z0-9_-]{16,}
+      | (?:ek_|fw_|csk-)(?=[A-Za-z]{0,256}[0-9])[A-Za-z0-9]{20,}                # OpenAI realtime, Fireworks, Cerebras
       | gh[pousr]_[A-Za-z0-9]{20,} | github_pat_[A-Za-z0-9_]{20,}
       | xox[abeoprs][.-][A-Za-z0-9.-]{10,} | xapp-[A-Za-z0-9-]{10,}     # Slack
       | hooks\.slack\.com/services/[A-Za-z0-9/]{20,}
       | (?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}                            # AWS
-      | AIza[A-Za-z0-9_-]{30,} | ya29\.[A-Za-z0-9_-]{16,} | GOCSPX-[A-Za-z0-9_-]{20,}  # Google
+      | AIza[A-Za-z0-9_-]{30,} | AQ\.(?=[A-Za-z_-]{0,256}[0-9])[A-Za-z0-9_-]{30,} | ya29\.[A-Za-z0-9_-]{16,} | GOCSPX-[A-Za-z0-9_-]{20,}  # Google
       | [A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}                 # Microsoft Entra client secret
       | dapi[0-9a-f]{32}                                                # Databricks
       | (?i:aws_secret_access_key|secretaccesskey|accountkey|sharedaccesskey|api[_-]?key|password)\s{0,8}[=:]\s{0,8}["']?[A-Za-z0-9+/_.~%-]{16,}={0,2}

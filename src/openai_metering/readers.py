@@ -95,7 +95,7 @@ def read_response(answer: Answer, body: Any) -> None:
     """Read an object of the Responses API."""
     read_head(answer, body)
     status = text(part(body, "status"))
-    if status in ("queued", "in_progress"):
+    if status in ("queued", "in_progress") and (part(body, "usage") is None or part(body, "background") is True):
         answer.deferred = True
         answer.job = answer.response_id
     elif status in RESPONSE_ENDED or (status is None and part(body, "usage") is not None):

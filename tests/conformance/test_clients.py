@@ -238,6 +238,58 @@ def test_a_subclass(both: Any, call: Any, provider: Any) -> None:
     both(run)
 
 
+def replaces(options: Any) -> None:
+    options.headers = {"x-own": "1"}
+
+
+def sets_where_there_is_none(options: Any) -> None:
+    options.headers = options.headers if isinstance(options.headers, dict) else {"x-own": "1"}
+
+
+def writes_down(options: Any) -> None:
+    json.dumps(options.headers if isinstance(options.headers, dict) else {})
+
+
+@each_call
+@pytest.mark.parametrize("hook", [replaces, sets_where_there_is_none, writes_down])
+def test_a_subclass_that_looks_at_its_requests(both: Any, call: Any, hook: Any, provider: Any) -> None:
+    """The SDK's hook for subclasses sees the headers that the caller gave, and may change them."""
+
+    def run() -> Any:
+        provider.reset()
+
+        class Own(openai.OpenAI):
+            def _prepare_options(self, options: Any) -> Any:
+                hook(options)
+                return super()._prepare_options(options)
+
+        with Own(base_url=provider.base_url, max_retries=0) as client:
+            found = call(client)
+        (served,) = provider.served
+        return found, served.headers.get("x-own")
+
+    assert both(run)[1] == (None if hook is writes_down else "1")
+
+
+@each_call
+def test_a_subclass_that_is_compared_by_value(both: Any, call: Any, provider: Any) -> None:
+    """A client that cannot be hashed is metered all the same."""
+
+    def run() -> Any:
+        provider.reset()
+
+        class Own(openai.OpenAI):
+            def __eq__(self, other: object) -> bool:
+                return isinstance(other, Own)
+
+            __hash__ = None  # type: ignore[assignment]
+
+        with Own(base_url=provider.base_url, max_retries=0) as client:
+            return call(client)
+
+    both(run)
+
+
 @each_call
 @pytest.mark.parametrize("place", ["method", "resource class", "client class"])
 def test_a_client_that_is_patched_by_somebody_else(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import baggage, context, trace
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opentelemetry.context import Context
+
+    from openai_metering.call import Call
 
 PREFIX: Final = "attribution."
 _TAG: Final = "attribution.tag."
@@ -83,11 +86,14 @@ def attribution_baggage(values: Attribution | Mapping[str, object] | None = None
 class Around:
     """The context that a request is sent in: the call's span is current, and nobody's name is in the baggage."""
 
-    __slots__ = ("_context", "_token")
+    __slots__ = ("_context", "_outer", "_token", "call")
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call | None = None) -> None:
+        self.call = call
+        """What the response to the request belongs to, ``None`` where that is free of charge."""
         self._context: Any = None
         self._token: Any = None
+        self._outer: Call | None = None
 
     def enter(self, span: Any) -> None:
         """Attach it, where it differs from the context that there is.
@@ -96,6 +102,8 @@ class Around:
             span: of the call, ``None`` where it has none: spans of the HTTP library become its children.
         """
         try:
+            self._outer = current.get()
+            current.set(self.call)
             here = context.get_current()
             made = here if span is None else trace.set_span_in_context(span, here)
             if here:  # a script's calls are in an empty context
@@ -110,14 +118,18 @@ class Around:
 
     def leave(self) -> None:
         """Detach it again, unless this is another context: a coroutine finalised elsewhere."""
-        if self._token is None:
-            return
         try:
-            if context.get_current() is self._context:
+            if current.get() is self.call:
+                current.set(self._outer)
+            if self._token is not None and context.get_current() is self._context:
                 context.detach(self._token)
         except Exception as error:
             errors.swallow("context", error)
         self._token = None
+
+
+current: Final[ContextVar[Call | None]] = ContextVar("openai_metering_call", default=None)
+"""The call whose request is being sent, ``None`` where that is free of charge. A subclass's own hooks may change its options, so no response is told by these."""
 
 
 def unnamed(*, active: bool) -> Around:

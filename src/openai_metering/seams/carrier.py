@@ -1,7 +1,8 @@
-"""What travels with a call through the SDK: an object in its headers that the SDK itself leaves out of the request."""
+"""What travels from a method to its request: an object in the headers that the SDK itself leaves out of what is sent."""
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from openai_metering.resolution import EMPTY
 
 if TYPE_CHECKING:
-    from openai_metering.call import Call
     from openai_metering.resolution import Attribution
 
 KEYWORD: Final = "usage_metadata"
@@ -19,32 +19,28 @@ KEY: Final = "openai-metering-carrier"
 
 
 class Carrier:
-    """Who a call is for, from the method to the request; and the call itself, from the request to its response.
+    """Who a call is for.
 
     Args:
         keyword: what ``usage_metadata=`` said.
         scope: the scope at the moment the method was called, which for a lazy manager is long before its request;
             ``None`` until then.
         resolver: what the application's resolver said at that moment.
-        call: the call, once it has started.
     """
 
     keyword: Attribution
     scope: Attribution | None
     resolver: Attribution | None
-    call: Call | None
 
     def __init__(
         self,
         keyword: Attribution = EMPTY,
         scope: Attribution | None = None,
-        call: Call | None = None,
         resolver: Attribution | None = None,
     ) -> None:
         self.keyword = keyword
         self.scope = scope
         self.resolver = resolver
-        self.call = call
 
     def __repr__(self) -> str:
         return "<openai-metering>"
@@ -83,3 +79,18 @@ def put(headers: Any, carrier: Carrier) -> Any:
         return {**headers, KEY: carrier}
     absent = headers is None or type(headers).__module__.partition(".")[0] == "openai"
     return {KEY: carrier} if absent else headers
+
+
+def without(options: Any) -> Any:
+    """Return options whose headers are as the caller gave them: what is sent from here on may be looked at by anybody.
+
+    The same options where there is no carrier in them.
+    """
+    headers = options.headers
+    if find(headers) is None:
+        return options
+    ours = copy.copy(options)
+    rest = {name: value for name, value in headers.items() if name != KEY}
+    fields: Any = getattr(type(options), "model_fields", None) or getattr(type(options), "__fields__", {})
+    ours.headers = rest or getattr(fields.get("headers"), "default", rest)
+    return ours

@@ -6,7 +6,8 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from openai_metering import errors, operations
-from openai_metering.seams import bodies, carrier as carriers, responses, streams
+from openai_metering.seams import bodies, responses, streams
+from openai_metering.seams.baggage import current
 from openai_metering.seams.clients import REQUEST, RESPONSE, Clients
 from openai_metering.seams.outgoing import begin, unmetered
 from openai_metering.seams.patches import inside
@@ -156,8 +157,7 @@ def _responded(metering: Metering, kwargs: dict[str, Any]) -> Call | None:
     try:
         if not metering.active:
             return None
-        carrier = carriers.find(kwargs["options"].headers)
-        call = None if carrier is None else carrier.call
+        call = current.get()
         if call is not None:
             response = kwargs["response"]
             call.answering = True

@@ -193,7 +193,7 @@ def _stamp(kwargs: dict[str, Any], keyword: object, scope: Any) -> None:
         if stamped is not None:  # by `usage_headers()`
             values = stamped.keyword.merge(values)
     if values is not EMPTY or scope is not EMPTY or resolver_is_set():
-        kwargs["extra_headers"] = carriers.put(headers, carriers.carrier_class()(values, scope, None, resolver))
+        kwargs["extra_headers"] = carriers.put(headers, carriers.carrier_class()(values, scope, resolver))
 
 
 def _scoped(

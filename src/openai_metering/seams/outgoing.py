@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -41,19 +40,21 @@ def unmetered(metering: Metering) -> Around | None:
 class Sending(Around):
     """A billable call on its way: what the SDK's ``request`` is given in place of what it was called with."""
 
-    __slots__ = ("_asked_for_usage", "_metering", "_options", "args", "call", "kwargs")
+    __slots__ = ("_asked_for_usage", "_metering", "_options", "args", "kwargs")
+
+    call: Call
 
     def __init__(
         self, metering: Metering, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], options: Any
     ) -> None:
-        super().__init__()
+        super().__init__(call)
         self._metering = metering
-        self.call = call
         self._options = options
         self.kwargs = kwargs
         self._asked_for_usage = False
         self.args = args
-        self._send(options)
+        if options is not _options_of(args, kwargs):
+            self._send(options)
 
     def _send(self, options: Any) -> None:
         """Put these options in the place of the caller's: the second positional argument in every version."""
@@ -131,7 +132,7 @@ def begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[s
         signals = metering.signals
         if not metering.active or signals is None:
             return None
-        options: Any = args[1] if len(args) > 1 else kwargs.get("options")
+        options = _options_of(args, kwargs)
         operation: Operation | None
         try:
             operation = operations.find(options.method, options.url)
@@ -155,7 +156,7 @@ def begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[s
         try:
             if operation.estimate is not None:
                 call.estimate = operation.estimate(body)
-            ours = _carrying(options, call)
+            ours = carriers.without(options)
             sending = Sending(metering, call, args, kwargs, ours)
             if operation.asks_for_usage and kwargs.get("stream") and _may_ask(metering, call):
                 changed = asking_for_usage(ours)
@@ -170,6 +171,10 @@ def begin(metering: Metering, client: Any, args: tuple[Any, ...], kwargs: dict[s
     except Exception as error:
         errors.swallow("begin", error)
         return None
+
+
+def _options_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[1] if len(args) > 1 else kwargs.get("options")
 
 
 def _is_request(options: Any) -> bool:
@@ -190,18 +195,11 @@ def _look(
     kwargs: dict[str, Any],
 ) -> Sending:
     """Start to look at a job: nothing is billed, and the end of the job may be seen."""
-    options = args[1] if len(args) > 1 else kwargs["options"]
+    options = _options_of(args, kwargs)
     sight = Sight(signals, operation, server_of(client), operations.job_in(operation, options.url))
-    sending = Sending(metering, sight, args, kwargs, _carrying(options, sight))
+    sending = Sending(metering, sight, args, kwargs, carriers.without(options))
     sending.enter(None)
     return sending
-
-
-def _carrying(options: Any, call: Call) -> Any:
-    """A copy of the options by which the response finds its call."""
-    ours = copy.copy(options)
-    ours.headers = carriers.put(options.headers, carriers.carrier_class()(call=call))
-    return ours
 
 
 def _may_ask(metering: Metering, call: Call) -> bool:

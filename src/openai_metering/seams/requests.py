@@ -49,7 +49,7 @@ def said_in_body(options: Any) -> Any:
         setattr(ours, name, {key: value for key, value in one.items() if key != KEYWORD})
     carrier = carriers.find(options.headers) or carriers.Carrier()
     keyword = Attribution.from_mapping(said[-1]).merge(carrier.keyword)
-    moved = carriers.carrier_class()(keyword, carrier.scope, None, carrier.resolver)
+    moved = carriers.carrier_class()(keyword, carrier.scope, carrier.resolver)
     ours.headers = carriers.put(options.headers, moved)
     return ours
 

@@ -40,7 +40,10 @@ _seen: WeakKeyDictionary[Any, tuple[Any, Server]] = WeakKeyDictionary()
 def server_of(client: Any) -> Server:
     """Return where a client sends its calls; remembered for as long as its base URL is the same object."""
     url = getattr(client, "_base_url", None)  # the property imports a module each time in openai 3.57
-    known = _seen.get(client)
+    try:
+        known = _seen.get(client)
+    except TypeError:  # a subclass that is compared by value, and has no hash
+        return _read(client, client.base_url)
     if known is not None and known[0] is url:
         return known[1]
     server = _read(client, client.base_url)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.seams.sending import DECISION, MAX_SENT, RESPONSE
 from openai_metering.usage import part, text
@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from openai_metering.seams.sending import Sent
+
+
+# What errors name that are about another message than one that starts a response.
+_OTHERS: Final = ("session", "item", "input_audio", "output_audio", "conversation.item", "audio")
+
+
+def _is_of_another(error: Any) -> bool:
+    """Whether an error that names no message is about one that starts nothing: it names what was wrong, or its code."""
+    named = text(part(error, "param")) or text(part(error, "code")) or ""
+    return named.startswith(_OTHERS)
 
 
 class Waiting:
@@ -76,7 +86,7 @@ class Waiting:
         refused = next((m for m in waiting if named is not None and m.event_id == named), None)
         if refused is None and named is None:
             lane = text(part(event, "stream_id"))
-            if part(error, "code") == "conversation_already_has_active_response" or not self._unasked:
+            if not self._unasked or not _is_of_another(error):
                 refused = next((m for m in waiting if lane is None or m.stream_id == lane), None)
         if refused is not None:
             self.remove(refused)
