@@ -173,6 +173,28 @@ def test_the_largest(ledger, report):
     assert found["groups_in_others"] == 2
 
 
+def test_the_largest_of_an_organization_stay_together(tmp_path, capsys):
+    """With --top the rows of an organization are one block with one subtotal, which also has its period before."""
+    rows = [("A", "m1", 100), ("B", "m1", 90), ("A", "m2", 50), ("B", "m2", 80), ("C", "m1", 1)]
+    july, june = at("2026-07-02T00:00:00"), at("2026-06-02T00:00:00")
+    records = [
+        record(f"{month}{place}", time=time, organization=name, model=model, input=count // part, output=0)
+        for month, (time, part) in enumerate([(july, 1), (june, 2)])
+        for place, (name, model, count) in enumerate(rows)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(f"{line(one)}\n" for one in records), encoding="utf-8")
+    words = ["report", str(tmp_path), "--by", "organization,model", "--top", "4", "--no-cost", "--month", "2026-07"]
+    assert main([*words, "--compare"]) == 0
+    lines = [one.split() for one in capsys.readouterr().out.splitlines()]
+    names = [one[0] for one in lines if one and one[0] in {"A", "B", "m2", "subtotal", "others", "C"}]
+    assert names == ["B", "m2", "subtotal", "A", "m2", "subtotal", "others"]
+    sums = [one for one in lines if one and one[0] == "subtotal"]
+    assert [(one[2], one[6:]) for one in sums] == [
+        ("170", ["85", "+100.0", "%"]),
+        ("150", ["75", "+100.0", "%"]),
+    ]
+
+
 # -- Beside others ---------------------------------------------------------------------------------------------------
 
 

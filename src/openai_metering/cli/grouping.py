@@ -154,15 +154,35 @@ def total_of(rows: Iterable[Row]) -> Sum:
     )
 
 
-def subtotals(report: Report) -> dict[str | None, Sum]:
+def merged(kind: Kind, cells: tuple[str | None, ...], rows: Iterable[Row]) -> Row:
+    """Put rows together into one, also what they were in the period before.
+
+    Args:
+        kind: of the row that is made.
+        cells: its cells.
+        rows: what it is the sum of.
+    """
+    rows = tuple(rows)
+    whole = total_of(rows)
+    olds = [row.before for row in rows if row.before is not None]
+    before = total_of(Row(kind, (), one.calls, one.tokens, money=one.money) for one in olds) if olds else None
+    return Row(kind, cells, whole.calls, whole.tokens, money=whole.money, before=before)
+
+
+def in_blocks(report: Report) -> bool:
+    """Say whether the grouping starts with an organization, or account, whose rows belong together."""
+    return report.columns[0] in (ACCOUNT, ORGANIZATION)
+
+
+def subtotals(report: Report) -> dict[str | None, Row]:
     """Add up each organization, or account, that has more than one row, when the grouping starts with it."""
-    if report.columns[0] not in (ACCOUNT, ORGANIZATION):
+    if not in_blocks(report):
         return {}
     rows: dict[str | None, list[Row]] = {}
     for row in report.rows:
         if row.kind in GROUPED_KINDS:
             rows.setdefault(row.cells[0], []).append(row)
-    return {organization: total_of(own) for organization, own in rows.items() if len(own) > 1}
+    return {organization: merged("owned", (), own) for organization, own in rows.items() if len(own) > 1}
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from openai_metering.cli.columns import TIMES, sort_key
 from openai_metering.cli.failure import Failure
-from openai_metering.cli.grouping import GROUPED_KINDS, KINDS, Row, Sum, Tokens, total_of
+from openai_metering.cli.grouping import GROUPED_KINDS, KINDS, Row, Sum, Tokens, in_blocks, merged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +39,9 @@ def in_money(report: Report) -> bool:
 def top(report: Report, count: int) -> Report:
     """Keep the largest groups, largest first; the rest becomes the one row ``others``, so that the total stays whole.
 
+    Where the grouping starts with an organization, or account, its rows stay together: the largest of them first, by
+    what it has of the groups that are kept.
+
     Args:
         report: made of groups.
         count: how many groups are kept.
@@ -54,20 +57,19 @@ def top(report: Report, count: int) -> Report:
         return -sum(sizes, Decimal(0)), -sum(row.calls for row in groups[cells]), sort_key(cells)
 
     ranked = sorted(groups, key=rank)
-    kept = [row for cells in ranked[:count] for row in groups[cells]]
+    first = ranked[:count]
+    if in_blocks(report):
+        blocks: dict[str | None, Decimal] = defaultdict(Decimal)
+        for cells in first:
+            blocks[cells[0]] += sum((size_of(row, money=money) for row in groups[cells]), Decimal(0))
+        place = {cell: number for number, cell in enumerate(sorted(blocks, key=lambda cell: -blocks[cell]))}
+        first.sort(key=lambda cells: place[cells[0]])
+    kept = [row for cells in first for row in groups[cells]]
     rest = [row for cells in ranked[count:] for row in groups[cells]]
     other = [row for row in report.rows if row.kind not in GROUPED_KINDS]
     if rest:
-        whole = total_of(rest)
-        before = None if report.before is None else _sum_before(rest)
-        blank = (None,) * len(report.columns)
-        kept.append(Row("others", blank, whole.calls, whole.tokens, money=whole.money, before=before))
+        kept.append(merged("others", (None,) * len(report.columns), rest))
     return replace(report, rows=(*kept, *other), hidden=max(0, len(ranked) - count))
-
-
-def _sum_before(rows: list[Row]) -> Sum:
-    sums = [row.before for row in rows if row.before is not None]
-    return total_of([Row("owned", (), one.calls, one.tokens, money=one.money) for one in sums])
 
 
 def compared(report: Report, before: Report) -> Report:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.cli.columns import column_of
-from openai_metering.cli.grouping import GROUPED_KINDS, Row, Sum, kind_of, tokens_of, total_of
+from openai_metering.cli.grouping import GROUPED_KINDS, Row, Sum, kind_of, merged, tokens_of
 from openai_metering.cli.shaping import in_money, size_of
 from openai_metering.pricing.amounts import at_places, decimal_text
 
@@ -135,11 +135,7 @@ def _nodes(
         groups[row.cells[level]].append(row)
     nodes = []
     for cell, own in groups.items():
-        whole = total_of(own)
-        olds = [row.before for row in own if row.before is not None]
-        before = total_of(Row("owned", (), one.calls, one.tokens, money=one.money) for one in olds) if olds else None
-        budget = budgets.get(cell) if level == 0 else None
-        row = Row("owned", (), whole.calls, whole.tokens, money=whole.money, before=before, budget=budget)
+        row = replace(merged("owned", (), own), budget=budgets.get(cell) if level == 0 else None)
         node: dict[str, Any] = {"n": MISSING if cell is None else cell, "v": [column.read(row) for column in columns]}
         estimated = sum(row.calls for row in own if row.kind == "estimated")
         if estimated:
