@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import http.server
 import json
+import resource
 import threading
 from decimal import Decimal
 
@@ -381,6 +382,64 @@ def test_parquet(ledger, report, tmp_path):
             (row["kind"], row["organization"], row["calls"], row["input_tokens"], row["cost"] and Decimal(row["cost"]))
             for row in found["rows"]
         ]
+
+
+def test_parquet_counts_are_whole_numbers(ledger, tmp_path):
+    """Counts are INT64 in the Parquet file, exact up to the largest that a call can have."""
+    file = tmp_path / "report.parquet"
+    text = line(record("x", input=2**62 + 1))
+    (ledger / "a.jsonl").write_text(f"{text}\n", encoding="utf-8")
+    assert main(["report", str(ledger), "--format", "parquet", "--output", str(file)]) == 0
+    with duckdb.connect() as connection:
+        found = connection.execute("SELECT name, type FROM parquet_schema(?)", [str(file)]).fetchall()
+        types = {name: kind for name, kind in found if name == "calls" or name.endswith("_tokens")}
+        assert types == dict.fromkeys(types, "INT64")
+        assert len(types) == 5
+        assert connection.execute("SELECT input_tokens FROM read_parquet(?)", [str(file)]).fetchall() == [(2**62 + 1,)]
+
+
+def test_parquet_says_what_is_too_large(ledger, tmp_path, capsys):
+    """A sum that no INT64 holds is an error, never another number."""
+    file = tmp_path / "report.parquet"
+    text = line(record("x", input=2**63 - 1), record("y", input=2**63 - 1))
+    (ledger / "a.jsonl").write_text(f"{text}\n", encoding="utf-8")
+    assert main(["report", str(ledger), "--format", "parquet", "--output", str(file)]) == 2
+    assert "the Parquet file cannot be written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [ledger]
+
+
+@pytest.mark.parametrize("words", [["--invoice", "Nobody"], ["--format", "html", "--budgets", "budgets.csv"]])
+def test_a_report_that_cannot_be_made_leaves_the_file_as_it_was(ledger, failing, tmp_path, words, monkeypatch):
+    """An existing --output is not touched by a report that fails."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "budgets.csv").write_text("id,budget\nNord,1\n")
+    there = sorted(tmp_path.iterdir())
+    file = tmp_path / "budgets.csv" if words[-1] == "Nobody" else ledger / "kept"
+    file.write_text(old := "id,budget\nNord,2\n")
+    period = ["--month", "2026-07"] if words[-1] == "Nobody" else []
+    failing(ledger, *words, *period, "--output", file)
+    assert file.read_text() == old
+    assert sorted(tmp_path.iterdir()) == there
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "markdown", "table", "html", "parquet"])
+def test_a_full_disk_leaves_the_file_as_it_was(ledger, tmp_path, form, capsys):
+    """Every format takes the place of an existing --output when it is whole, and not before; nothing stays beside it."""
+    file = tmp_path / "kept"
+    file.write_text("kept")
+    words = ["report", str(ledger), "--format", form, "--output", str(file)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+    try:
+        assert main(words) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "cannot be written" in capsys.readouterr().err
+    assert file.read_text() == "kept"
+    assert sorted(tmp_path.iterdir()) == [file, ledger]
+    assert main(words) == 0
+    assert file.read_bytes() != b"kept"
+    assert sorted(tmp_path.iterdir()) == [file, ledger]
 
 
 def test_markdown(ledger, capsys):

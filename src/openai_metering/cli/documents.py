@@ -95,13 +95,13 @@ def write_parquet(report: Report, file: Path) -> None:
             connection.executemany(f"INSERT INTO report VALUES ({places})", rows)  # noqa: S608 - question marks
             connection.table("report").write_parquet(str(file))
     except duckdb.Error as error:
-        raise Failure(f"--output {file} cannot be written: {str(error).splitlines()[0]}") from error
+        raise Failure(f"the Parquet file cannot be written: {str(error).splitlines()[0]}") from error
 
 
 def _type(name: str) -> str:
     if name in _DECIMALS:
         return _PARQUET_DECIMAL
-    return "VARCHAR" if name == "currency" else "HUGEINT" if name.endswith("_tokens") else "BIGINT"
+    return "VARCHAR" if name == "currency" else "BIGINT"
 
 
 def _quoted(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -157,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
     if writer is not None:
         _deliver(partial(writer, report), output)
     elif output is not None:
-        write_parquet(report, output)
+        _replace(partial(write_parquet, report), output)
     return 0
 
 
@@ -239,6 +240,7 @@ WRITERS: Final[Mapping[str, Callable[[], Callable[[Report, TextIO], None]]]] = {
 }
 PARQUET: Final = "parquet"
 """The format that is no text, and goes to a file."""
+_NAME: Final = 40  # characters of a file's name in that of the folder beside it
 
 
 def _stdout() -> TextIO:
@@ -262,8 +264,25 @@ def _deliver(write: Callable[[TextIO], None], output: Path | None) -> None:
     if output is None:
         write(_stdout())
         return
-    try:
-        with output.open("w", encoding="utf-8", newline="") as stream:
+
+    def text(file: Path) -> None:
+        with file.open("w", encoding="utf-8", newline="") as stream:
             write(stream)
+
+    _replace(text, output)
+
+
+def _replace(make: Callable[[Path], None], output: Path) -> None:
+    """Write beside the file and put it in its place when it is whole: what fails leaves the old one as it is."""
+    if output.exists() and not output.is_file():  # a device or a pipe, such as /dev/stdout
+        make(output)
+        return
+    target = output.resolve()  # a link stays one
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name[:_NAME]}.", dir=target.parent) as folder:
+            file = Path(folder) / "report"
+            make(file)
+            file.chmod(target.stat().st_mode & 0o777 if target.exists() else file.stat().st_mode)
+            file.replace(target)
     except OSError as error:
         raise Failure(f"--output {output} cannot be written: {error.strerror or type(error).__name__}.") from error
