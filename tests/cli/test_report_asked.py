@@ -274,6 +274,10 @@ def test_budgets_of_a_directory(ledger, report, tmp_path, capsys):
         (["--compare", "--month", "2026-07", "--by", "day"], "leave day out of --by"),
         (["--format", "parquet"], "give --output FILE"),
         (["--by", "account"], "give --directory DIR"),
+        (["--invoice", "Nord", "--month", "2026-07", "--format", "json"], "leave --format json out"),
+        (["--invoice", "Nord", "--month", "2026-07", "--by", "model"], "leave --by out"),
+        (["--invoice", "Nord", "--month", "2026-07", "--top", "3"], "leave --top out"),
+        (["--minutes", "5"], "give --watch too"),
     ],
 )
 def test_errors(ledger, failing, args, said):

@@ -230,7 +230,7 @@ def test_the_report_command():
     flags = set(re.findall(r"--[a-z-]+", usage_line))
     reported = parser.parse_args(["report", "x"])
     assert flags == {f"--{name.replace('_', '-')}" for name in vars(reported) if name != "paths"}
-    assert f"--by {reported.by}" in usage_line
+    assert f"--by {','.join(columns.DEFAULT)}" in usage_line
     assert "|".join(report.WRITERS) in usage_line
     named = section("Report").split("`--by` takes ")[1].split(" in any order")[0]
     assert names_in(named) == [*columns.COLUMNS, f"{columns.TAG_PREFIX}<key>"]

@@ -74,9 +74,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--by",
-        default=",".join(grouping_columns.DEFAULT),
         metavar="COLUMNS",
-        help="what to group by, with commas (default: %(default)s)",
+        help=f"what to group by, with commas (default: {','.join(grouping_columns.DEFAULT)})",
     )
     parser.add_argument("--month", metavar="MONTH", help="calls that ended in this calendar month, such as 2026-07")
     parser.add_argument("--from", metavar="TIME", help="calls that ended at this date, month or time, or later")
@@ -104,7 +103,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         metavar="FILE",
         help="budgets of a month: CSV with the columns id, budget and, where they differ, month",
     )
-    parser.add_argument("--format", choices=(*WRITERS, PARQUET, PAGE), default="table", help="(default: %(default)s)")
+    parser.add_argument("--format", choices=(*WRITERS, PARQUET, PAGE), help="(default: table)")
     parser.add_argument(
         "--invoice",
         metavar="ORGANIZATION",
@@ -119,7 +118,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
         action="store_true",
         help="a live view of the calls of the last --minutes, until Ctrl-C",
     )
-    parser.add_argument("--minutes", type=float, default=60.0, metavar="N", help="with --watch: how far back it looks")
+    parser.add_argument("--minutes", type=float, metavar="N", help="with --watch: how far back it looks (default: 60)")
     parser.add_argument(
         "--no-cache", action="store_true", help="read large files as they are, and not what they were compiled into"
     )
@@ -129,9 +128,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the report that the arguments ask for."""
     if args.invoice is not None:
-        if args.month is None:
-            raise Failure("an invoice is of a month: give --month, such as --month 2026-07.")
+        _fits_invoice(args)
         args.format = PAGE
+    if args.minutes is not None and not args.watch:
+        raise Failure("--minutes is how far back --watch looks: give --watch too, or --from for a report.")
+    args.by = ",".join(grouping_columns.DEFAULT) if args.by is None else args.by
+    args.format = args.format or "table"
     asked = Asked.of(args)
     if args.watch:
         return _watched(args, asked)
@@ -160,6 +162,16 @@ def run(args: argparse.Namespace) -> int:
     elif output is not None:
         _replace(partial(write_parquet, report), output)
     return 0
+
+
+def _fits_invoice(args: argparse.Namespace) -> None:
+    if args.month is None:
+        raise Failure("an invoice is of a month: give --month, such as --month 2026-07.")
+    if args.format not in (None, PAGE):
+        raise Failure(f"--invoice is a page: leave --format {args.format} out, or --invoice for a report.")
+    unfit = next((name for name in ("by", "top", "compare", "budgets") if getattr(args, name)), None)
+    if unfit is not None:
+        raise Failure(f"--invoice has lines and columns of its own: leave --{unfit} out, or --invoice for a report.")
 
 
 def _many(args: argparse.Namespace, asked: Asked, files: Sequence[Path], tables: Sequence[Source]) -> Gathered | None:
@@ -207,7 +219,7 @@ def _watched(args: argparse.Namespace, asked: Asked) -> int:
     _table_writer()  # says so where rich is missing
     from openai_metering.cli.watching import watch  # noqa: PLC0415 - rich is an extra
 
-    return watch(args.paths, asked, minutes=args.minutes, count=args.top)
+    return watch(args.paths, asked, minutes=60.0 if args.minutes is None else args.minutes, count=args.top)
 
 
 def _named(report: Report, hierarchy: Hierarchy | None, *, columns: bool) -> Report:
