@@ -98,6 +98,8 @@ def budget_measures() -> list[Measure]:
 def _beside_before(report: Report, *, money: bool) -> list[Measure]:
     def old(row: Row | Sum) -> Decimal | None:
         before = row.before if isinstance(row, Row) else report.before
+        if row.tokens is None:  # of unknown usage, now and before
+            return None
         return None if before is None else size_of(before, money=money)
 
     def shown(row: Row | Sum) -> Any:
