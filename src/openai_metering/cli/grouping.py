@@ -123,6 +123,8 @@ class Report:
     before_period: str | None = None
     hidden: int = 0
     """Groups that ``--top`` put together into the row ``others``."""
+    hidden_names: int = 0
+    """How many of the first column, such as organizations, have all their groups there."""
 
 
 def kind_of(row: UsageRow) -> Kind:

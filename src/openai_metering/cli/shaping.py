@@ -69,7 +69,10 @@ def top(report: Report, count: int) -> Report:
     other = [row for row in report.rows if row.kind not in GROUPED_KINDS]
     if rest:
         kept.append(merged("others", (None,) * len(report.columns), rest))
-    return replace(report, rows=(*kept, *other), hidden=max(0, len(ranked) - count))
+    names, shown = (
+        {row.cells[0] for row in rows if row.calls and row.cells[0] is not None} for rows in (report.rows, kept)
+    )
+    return replace(report, rows=(*kept, *other), hidden=max(0, len(ranked) - count), hidden_names=len(names - shown))
 
 
 def compared(report: Report, before: Report) -> Report:

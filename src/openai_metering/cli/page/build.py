@@ -11,7 +11,6 @@ from string import Template
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.cli.columns import WHO, column_of
-from openai_metering.cli.grouping import GROUPED_KINDS
 from openai_metering.cli.page import numbers
 from openai_metering.cli.shaping import in_money
 
@@ -112,7 +111,7 @@ def _cards(content: Content) -> Any:
     report = content.report
     total, money = report.total, report.total.money
     kinds = {kind: sum(row.calls for row in report.rows if row.kind == kind) for kind in numbers.LABELS}
-    groups = {row.cells[0] for row in report.rows if row.kind in GROUPED_KINDS}
+    names = {row.cells[0] for row in report.rows if row.calls and row.cells[0] is not None}
     if in_money(report):
         before = report.before.money.cost if report.before is not None else None
         more = f"{numbers.amount(before)[1]} in {report.before_period}" if before is not None else ""  # type: ignore[index]
@@ -124,7 +123,7 @@ def _cards(content: Content) -> Any:
     yield {"key": "input", "label": "Input tokens", "value": numbers.integer(total.tokens.input), "more": cached}
     reasoning = f"{total.tokens.reasoning:,} of them reasoning"
     yield {"key": "output", "label": "Output tokens", "value": numbers.integer(total.tokens.output), "more": reasoning}
-    yield {"key": "groups", "label": f"{report.columns[0].capitalize()}s", "value": len(groups) + report.hidden}
+    yield {"key": "groups", "label": f"{report.columns[0].capitalize()}s", "value": len(names) + report.hidden_names}
     for kind, words in (("unattributed", "of nobody"), ("unknown", "of unknown usage, in no total")):
         if kinds[kind]:
             yield {"key": kind, "label": "Calls", "value": kinds[kind], "more": words, "warn": True}

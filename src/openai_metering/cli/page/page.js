@@ -133,7 +133,7 @@ function show() {
   }
   document.querySelector("#table tbody").replaceChildren(body);
   $("more").hidden = found.length <= limit;
-  $("found").textContent = query ? `${whole(found.filter(({ node }) => matches(node)).length)} found` : `${whole(data.tree.length)} ${data.levels[0]}${data.tree.length === 1 ? "" : "s"}; open one to see its ${data.levels[1] || "own numbers"}.`;
+  $("found").textContent = query ? `${whole(found.filter(({ node }) => matches(node)).length)} found` : data.levels.length > 1 ? `Open ${/^[aeiou]/.test(data.levels[0]) ? "an" : "a"} ${data.levels[0]} to see its ${data.levels[1]}s.` : "";
   for (const th of document.querySelectorAll("#table thead th")) {
     const column = Number(th.dataset.index);
     if (column === sort.column) th.setAttribute("aria-sort", sort.down ? "descending" : "ascending"); else th.removeAttribute("aria-sort");
