@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
+import re
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -12,8 +14,11 @@ from pathlib import Path
 import pytest
 from facts import SHORT
 
+from openai_metering import usage
 from openai_metering.cli import main
 from openai_metering.cli.costs import Costs
+from openai_metering.cli.page import words as words_of
+from openai_metering.pricing import amounts
 from openai_metering.signals import conventions as c
 
 sys.path.append(str(Path(__file__).parents[1] / "cli"))
@@ -125,7 +130,7 @@ def test_table(ledger, prices, report):
     words = [" ".join(text.split()) for text in out.splitlines()]
     assert "gpt-5-2025-08-07 1 100 40 10 4 0.000180 0.000216 0" in words
     assert "gpt-99 1 100 40 10 4 ? ? 1" in words
-    assert "Unpriced, wholly or in part: model_not_listed 1. The amounts are without them." in words
+    assert "Unpriced: model_not_listed 1. The amounts are without these calls." in words
 
 
 def test_no_cost(ledger, report):
@@ -197,3 +202,77 @@ def test_mistakes_in_a_price_file(ledger, tmp_path, capsys):
         "write a decimal number from 0, e.g. 2.50.\n"
     )
     assert main(["report", str(ledger(record())), "--prices", str(file), "--no-cost"]) == 2
+
+
+def test_what_the_amounts_have_in_part(ledger, prices, report):
+    """Calls that are in no amount, and calls of which a part is, are told apart; no sentence says both of both."""
+    partly = {"tier": None, c.CACHE_WRITE_INPUT_TOKENS: 10}
+    file = ledger(record("a"), record("b", model="gpt-99"), record("c", **partly), record("d", **partly))
+    out = report(file, "--by", "model", "--prices", prices, form="table")
+    assert "Unpriced: model_not_listed 1. The amounts are without these calls." in out
+    assert "Priced in part: no_rate (cache_written) 2. The amounts have what is known of these calls." in out
+    page = report(file, "--by", "model", "--prices", prices, form="html")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    cards = {card["key"]: (card["value"], card.get("more")) for card in data["cards"]}
+    assert cards["unpriced"] == (1, "unpriced, in no amount")
+    assert cards["partly"] == (2, "priced in part")
+
+
+def lines_of(page, pattern):
+    found = (re.sub(r"<[^>]*>", " ", one) for one in re.findall(pattern, page, re.DOTALL))
+    return [html.unescape(" ".join(text.split())) for text in found]
+
+
+def test_an_invoice_lists_what_it_lacks(ledger, prices, report):
+    """What has no price, or not all of it, is listed with its calls and tokens, in words that a customer knows."""
+    file = ledger(
+        record("a"),
+        record("b", model="gpt-99", input=105),
+        record("c", model="gpt-99", input=106),
+        record("d", **{c.CACHE_WRITE_INPUT_TOKENS: 10}),
+        record("e", usage="unknown", reason="closed_before_usage", input=None, output=None),
+    )
+    words = ("--invoice", "AcmeSoft", "--month", "2026-07")
+    page = report(file, *words, "--prices", prices, form="html")
+    lacking = lines_of(page.partition('<ul id="lacking">')[2].partition("</ul>")[0], r"<li>(.*?)</li>")
+    whole = "211 input and 20 output tokens, not priced (there is no price for this model)"
+    part = "100 input and 10 output tokens, priced in part; the total has the part that is known"
+    assert lacking == [
+        "1 call: usage unknown (the caller left the stream before its usage was sent: 1)",
+        f"2 calls: {whole}",
+        f"1 call: {part} (there is no price for tokens written to the cache)",
+    ]
+    assert "gpt-99 (not priced) 2 211 20 ?" in lines_of(page, r'<tr class="line">(.*?)</tr>')[1]
+    assert "gpt-5-2025-08-07 (not all of it priced)" in page
+    assert "Not all that was used has a price: see below." in page
+    for code in ("no_rate", "cache_written", "closed_before_usage", "model_not_listed", "The amounts"):
+        assert code not in page
+
+
+def test_an_invoice_at_cost_is_about_costs(ledger, prices, report):
+    """Where no price is agreed the invoice is of costs, and lacks nothing that has a cost."""
+    words = ("--invoice", "Other", "--month", "2026-07")
+    page = report(ledger(record(organization="Other")), *words, "--prices", prices, form="html")
+    assert "without surcharge.<" in page
+    assert lines_of(page, r'<ul id="lacking">(.*?)</ul>') == ["Nothing."]
+    assert "priced)" not in page
+
+
+def test_every_reason_has_words():
+    """A customer reads no code, whatever the reason is."""
+    for reason in (*amounts.REASONS, "another"):
+        assert not re.search(r"_|\[|genai|price file", words_of.unpriced(reason, ("cache_written_30m", "web_searches")))
+    for reason in (*usage.REASONS, "another"):
+        assert not re.search(r"_|`", words_of.unknown(reason))
+    assert words_of.unpriced("no_rate", ("web_searches",)) == "there is no price for web searches"
+
+
+def test_where_amounts_would_come_from(ledger, report, monkeypatch):
+    """Without any price people are told how to get some, once; who wants none, and a customer, are not."""
+    monkeypatch.setitem(sys.modules, "genai_prices", None)  # as where it is not installed
+    file = ledger(record())
+    hint = "No amounts: pip install 'openai-metering[cost]' for list prices, or give --prices FILE."
+    assert report(file, form="table").count(hint) == 1
+    assert hint in html.unescape(report(file, form="html"))
+    assert hint not in report(file, "--no-cost", form="table")
+    assert "pip" not in report(file, "--invoice", "AcmeSoft", "--month", "2026-07", form="html")

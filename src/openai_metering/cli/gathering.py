@@ -162,7 +162,9 @@ def made(
     )
     if costs is None or costs.has_prices or report.total.money.cost is not None:
         return report
-    return replace(report, currency=None, unpriced={})  # no table, and no record that says what it cost
+    return replace(
+        report, currency=None, unpriced={}, partly={}, lacking=(), priceless=True
+    )  # no table, and no record that says what it cost
 
 
 def _there(rows: Iterable[UsageRow]) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from openai_metering.cli.columns import Column
     from openai_metering.cli.records import UsageRow
+    from openai_metering.pricing.amounts import Amount
 
 Kind: TypeAlias = Literal["owned", "estimated", "others", "unattributed", "unknown", "not_billed"]
 
@@ -52,6 +53,10 @@ class Money:
     """Calls whose cost, or price where there are prices, is not known or not known whole."""
     estimated: int = 0
     """Calls with an amount that is estimated."""
+    cost_lacks: int = 0
+    """Calls whose cost is not known, or not known whole."""
+    price_lacks: int = 0
+    """Calls whose price is not known, or not known whole."""
 
     def __add__(self, other: Money) -> Money:
         return Money(
@@ -59,6 +64,8 @@ class Money:
             _sum(self.price, other.price),
             self.unpriced + other.unpriced,
             self.estimated + other.estimated,
+            self.cost_lacks + other.cost_lacks,
+            self.price_lacks + other.price_lacks,
         )
 
 
@@ -97,6 +104,21 @@ class Sum:
 
 
 @dataclass(frozen=True, slots=True)
+class Lack:
+    """Calls whose cost, or price, is not known or not known whole, for one reason."""
+
+    amount: Literal["cost", "price"]
+    reason: str
+    """One of ``openai_metering.pricing.amounts.REASONS``."""
+    units: tuple[str, ...]
+    """What has no rate, where that is the reason."""
+    part: bool
+    """Whether the amounts have what is known of these calls; else they are without them."""
+    calls: int
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Who used how much, ready to be shown."""
 
@@ -114,6 +136,12 @@ class Report:
     """Of all amounts; absent where no cost was asked for, or none could be told."""
     unpriced: Mapping[str, int] = field(default_factory=dict)
     """Why calls are unpriced, and how often: ``model_not_listed``, ``no_rate (characters)``, ..."""
+    partly: Mapping[str, int] = field(default_factory=dict)
+    """How many of these are in an amount with what is known of them."""
+    lacking: tuple[Lack, ...] = ()
+    """What costs and prices lack, most calls first."""
+    priceless: bool = False
+    """Whether amounts were asked for, and there is neither a price table nor a record with one."""
     period: str | None = None
     """In words; absent where all time was asked for."""
     untimed: int = 0
@@ -188,6 +216,30 @@ def subtotals(report: Report) -> dict[str | None, Row]:
 
 
 @dataclass(slots=True)
+class _Lacks:
+    """What the amounts of a report lack."""
+
+    why: Counter[str] = field(default_factory=Counter)
+    partly: Counter[str] = field(default_factory=Counter)
+    sums: dict[tuple[str, str, tuple[str, ...], bool], tuple[int, Tokens]] = field(default_factory=dict)
+
+    def add(self, lacking: Mapping[str, Amount], tokens: Tokens, *, part: bool) -> None:
+        first = next(iter(lacking.values()))
+        units = f" ({', '.join(first.units)})" if first.reason == "no_rate" else ""
+        self.why[f"{first.reason}{units}"] += 1
+        self.partly[f"{first.reason}{units}"] += part
+        for name, amount in lacking.items():
+            named = amount.units if amount.reason == "no_rate" else ()
+            key = (name, amount.reason or "", named, amount.value is not None)
+            calls, others = self.sums.get(key, (0, Tokens()))
+            self.sums[key] = (calls + 1, others + tokens)
+
+    def all(self) -> tuple[Lack, ...]:
+        found = [Lack(*key, *sums) for key, sums in self.sums.items()]  # type: ignore[arg-type]
+        return tuple(sorted(found, key=lambda lack: (lack.amount, -lack.calls, lack.reason, lack.units)))
+
+
+@dataclass(slots=True)
 class _Group:
     calls: int = 0
     input: int = 0
@@ -199,8 +251,10 @@ class _Group:
     prices: list[Decimal] = field(default_factory=list)
     unpriced: int = 0
     estimated: int = 0
+    cost_lacks: int = 0
+    price_lacks: int = 0
 
-    def add_money(self, priced: Priced, why: Counter[str]) -> None:
+    def add_money(self, priced: Priced, lacks: _Lacks, tokens: Tokens) -> None:
         amounts = [amount for amount in priced if amount is not None]
         for amount, values in zip(priced, (self.costs, self.prices), strict=True):
             if amount is not None and amount.value is not None:
@@ -208,11 +262,16 @@ class _Group:
                 if len(values) > _SUMMED_AT:
                     values[:] = [sum_of(values)]
         self.estimated += any(amount.status == ESTIMATED for amount in amounts)
-        lacking = next((amount for amount in amounts if amount.status in (UNPRICED, PARTIAL)), None)
-        if lacking is not None:
-            self.unpriced += 1
-            units = f" ({', '.join(lacking.units)})" if lacking.reason == "no_rate" else ""
-            why[f"{lacking.reason}{units}"] += 1
+        lacking = {
+            name: amount
+            for name, amount in zip(("cost", "price"), priced, strict=True)
+            if amount is not None and amount.status in (UNPRICED, PARTIAL)
+        }
+        self.unpriced += bool(lacking)
+        self.cost_lacks += "cost" in lacking
+        self.price_lacks += "price" in lacking
+        if lacking:
+            lacks.add(lacking, tokens, part=any(amount.value is not None for amount in amounts))
 
     @property
     def money(self) -> Money:
@@ -221,6 +280,8 @@ class _Group:
             sum_of(self.prices) if self.prices else None,
             self.unpriced,
             self.estimated,
+            self.cost_lacks,
+            self.price_lacks,
         )
 
 
@@ -250,7 +311,7 @@ def group(
     Returns:
         The report.
     """
-    why: Counter[str] = Counter()
+    lacks = _Lacks()
     groups: dict[tuple[Kind, tuple[str | None, ...]], _Group] = {}
     no_group = (None,) * len(columns)
     readers = [column.read for column in columns]
@@ -272,7 +333,8 @@ def group(
             own.reasoning += tokens.reasoning
             other_units += row.weight * (row.input_tokens is None and row.output_tokens is None)
         if price is not None and kind != "not_billed":
-            own.add_money((price(row) if kind != "unknown" else None) or _UNKNOWN, why)
+            known = Tokens() if kind == "unknown" else tokens_of(row)
+            own.add_money((price(row) if kind != "unknown" else None) or _UNKNOWN, lacks, known)
     rows = tuple(_row(kind, cells, groups[kind, cells]) for kind, cells in sorted(groups, key=_order))
     total = total_of(rows)
     return Report(
@@ -284,7 +346,9 @@ def group(
         duplicates=duplicates,
         bad_lines=bad_lines,
         currency=currency,
-        unpriced=_by_number(why),
+        unpriced=_by_number(lacks.why),
+        partly=_by_number(+lacks.partly),
+        lacking=lacks.all(),
     )
 
 

@@ -7,28 +7,32 @@ from typing import TYPE_CHECKING
 from openai_metering.cli.shaping import in_money
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from openai_metering.cli.grouping import Report
 
 
-def footnotes(report: Report) -> Iterator[str]:
-    """Say below the table what its numbers leave out, one sentence for each thing that happened."""
+def footnotes(report: Report, *, customer: bool = False) -> Iterator[str]:
+    """Say below the table what its numbers leave out, one sentence for each thing that happened.
+
+    Args:
+        report: what stands in the table.
+        customer: without what an invoice lists by itself, or is of no use to who gets it.
+    """
     if report.period is not None:
-        yield f"Calls that ended in {report.period}{'' if report.before_period is None else f', beside {report.before_period}'}."
+        within = "" if report.period.startswith(("from ", "to ", "up to ")) else "in "
+        yield f"Calls that ended {within}{report.period}{'' if report.before_period is None else f', beside {report.before_period}'}."
     yield "Cached tokens are part of input, reasoning tokens are part of output."
     estimated = sum(row.calls for row in report.rows if row.kind == "estimated")
     if estimated:
         yield f"Estimated: {_calls(estimated)}; the totals include the estimate."
-    if report.unpriced:
-        reasons = ", ".join(f"{visible(reason)} {count:,}" for reason, count in report.unpriced.items())
-        yield f"Unpriced, wholly or in part: {reasons}. {'The amounts are without them.' if in_money(report) else 'No call has a cost.'}"
+    if not customer:
+        yield from _lacking(report)
     if report.total.money.estimated:
         yield f"Amounts that are estimated: of {_calls(report.total.money.estimated)}."
     for row in report.rows:
-        if row.reasons:
-            reasons = ", ".join(f"{visible(reason)} {count:,}" for reason, count in row.reasons.items())
-            yield f"Usage unknown: {reasons}. The total is without the tokens of {_calls(row.calls)}."
+        if row.reasons and not customer:
+            yield f"Usage unknown: {_reasons(row.reasons)}. The total is without the tokens of {_calls(row.calls)}."
     if report.other_units:
         yield f"Not counted in tokens (seconds, characters, images, ...): {_calls(report.other_units)}."
     if report.hidden:
@@ -37,6 +41,21 @@ def footnotes(report: Report) -> Iterator[str]:
         yield f"In no period, because their records carry no time: {_calls(report.untimed)}."
     if report.bad_lines:
         yield f"Lines that could not be read whole: {report.bad_lines:,}."
+
+
+def _lacking(report: Report) -> Iterator[str]:
+    if report.priceless:
+        yield "No amounts: pip install 'openai-metering[cost]' for list prices, or give --prices FILE."
+    wholly = {reason: count - report.partly.get(reason, 0) for reason, count in report.unpriced.items()}
+    if any(wholly.values()):
+        why = "The amounts are without these calls." if in_money(report) else "No call has a cost."
+        yield f"Unpriced: {_reasons(wholly)}. {why}"
+    if report.partly:
+        yield f"Priced in part: {_reasons(report.partly)}. The amounts have what is known of these calls."
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{visible(reason)} {count:,}" for reason, count in counts.items() if count)
 
 
 def visible(text: str) -> str:

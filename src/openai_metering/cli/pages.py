@@ -100,7 +100,7 @@ def write_invoice_of(args: argparse.Namespace, asked: Asked, gathered: Gathered,
             references=tuple((key.partition(".")[2], value) for key, value in references),
             zone=str(asked.zone),
             made=dt.datetime.now(asked.zone).date().isoformat(),
-            notes=tuple(footnotes(report)),
+            notes=tuple(footnotes(report, customer=True)),
         ),
         stream,
     )

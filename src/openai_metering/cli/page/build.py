@@ -127,11 +127,11 @@ def _cards(content: Content) -> Any:
     for kind, words in (("unattributed", "of nobody"), ("unknown", "of unknown usage, in no total")):
         if kinds[kind]:
             yield {"key": kind, "label": "Calls", "value": kinds[kind], "more": words, "warn": True}
-    if money.unpriced and in_money(report):
-        yield {
-            "key": "unpriced",
-            "label": "Calls",
-            "value": money.unpriced,
-            "more": "unpriced, in no amount",
-            "warn": True,
-        }
+    if in_money(report):
+        partly = sum(report.partly.values())
+        for key, count, words in (
+            ("unpriced", money.unpriced - partly, "unpriced, in no amount"),
+            ("partly", partly, "priced in part"),
+        ):
+            if count:
+                yield {"key": key, "label": "Calls", "value": count, "more": words, "warn": True}
