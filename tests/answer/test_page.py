@@ -129,6 +129,7 @@ def test_the_charts_show_all_of_it(show, file, query):
 def test_search_and_sort_by_keyboard(show, file):
     """Without a mouse one comes to the table, opens a group, sorts and searches."""
     page = show(file)
+    assert page.inner_text("#found") == "Open an account to see its organizations."
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")

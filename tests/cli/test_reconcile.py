@@ -162,7 +162,7 @@ def test_the_table(client, reconcile, directory, capsys, metered):
     lines = [" ".join(one.split()) for one in capsys.readouterr().out.splitlines()]
     assert f"completions {today} gpt-4.1-2025-01-01 input_tokens 0 1,014 +1,014 unmetered process: 1" in lines
     assert lines[-2].startswith("unmetered process: the provider counts more requests")
-    assert lines[-1] == f"Tokens in {today}: 49.77 % agree."
+    assert lines[-1] == f"Tokens on {today}: 49.77 % agree."
 
 
 def test_unknown_usage(client, reconcile, directory):

@@ -14,7 +14,7 @@ import pytest
 from usage_lines import NOBODY, line, record
 
 from openai_metering.cli import main
-from openai_metering.cli.period import Period, dates, months, nanoseconds, period_of, zone_of
+from openai_metering.cli.period import Period, dates, months, nanoseconds, period_of, within, zone_of
 
 BERLIN = zone_of("Europe/Berlin")
 
@@ -129,6 +129,34 @@ def test_the_period_before(since, until, before, words):
         f"{day} 00:00" for day in before
     )
     assert earlier.end == period.start
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "words"),
+    [
+        ("2026-07", "2026-08", "in 2026-07"),
+        ("2026-05", "2026-08", "from 2026-05 to 2026-07"),
+        ("2026-07-08", "2026-07-09", "on 2026-07-08"),
+        ("2026-07-08", "2026-07-15", "from 2026-07-08 to 2026-07-14"),
+        ("2026-07-31T12:00", "2026-08-01", "from 2026-07-31 12:00+00:00 to 2026-08-01 00:00+00:00"),
+        ("2026-07-31T12:00", None, "from 2026-07-31 12:00+00:00"),
+        (None, "2026-07-31T12:00", "up to 2026-07-31 12:00+00:00"),
+        (None, "2026-08", "up to 2026-07-31"),
+    ],
+)
+def test_a_period_in_a_sentence(since, until, words):
+    """A sentence has one preposition for its period."""
+    assert within(str(period_of(since, until, None, zone_of(None)))) == words
+
+
+def test_a_note_names_the_period(ledger, capsys):
+    """The note below the table is a sentence, whatever its bounds are."""
+    words = ["report", str(ledger), "--from", "2026-07-15", "--to", "2026-07-15T12:00", "--no-cost", "--by", "model"]
+    assert main(words) == 0
+    shown = "Calls that ended from 2026-07-15 00:00+00:00 to 2026-07-15 12:00+00:00."
+    assert shown in capsys.readouterr().out
+    main(["report", str(ledger), "--month", "2026-07", "--compare", "--no-cost"])
+    assert "Calls that ended in 2026-07, beside those in 2026-06." in capsys.readouterr().out
 
 
 def test_months_are_whole():

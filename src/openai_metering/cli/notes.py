@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from openai_metering.cli.period import within
 from openai_metering.cli.shaping import in_money
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ def footnotes(report: Report, *, customer: bool = False) -> Iterator[str]:
         customer: without what an invoice lists by itself, or is of no use to who gets it.
     """
     if report.period is not None:
-        within = "" if report.period.startswith(("from ", "to ", "up to ")) else "in "
-        yield f"Calls that ended {within}{report.period}{'' if report.before_period is None else f', beside {report.before_period}'}."
+        beside = "" if report.before_period is None else f", beside those {within(report.before_period)}"
+        yield f"Calls that ended {within(report.period)}{beside}."
     yield "Cached tokens are part of input, reasoning tokens are part of output."
     estimated = sum(row.calls for row in report.rows if row.kind == "estimated")
     if estimated:

@@ -77,10 +77,25 @@ class Period:
             if start is not None and start.date().isoformat() == last:
                 return last
             return f"up to {last}" if start is None else f"{start.date()} to {last}"
+        if start is None and end is not None:
+            return f"up to {end.isoformat(' ', 'minutes')}"
         written = [None if one is None else one.isoformat(" ", "minutes") for one in (start, end)]
         return " ".join(
             word for word in (written[0] and f"from {written[0]}", written[1] and f"to {written[1]}") if word
         )
+
+
+def within(period: str) -> str:
+    """Return a period as it stands in a sentence: ``in 2026-07``, ``on 2026-07-31``, ``from ... to ...``.
+
+    Args:
+        period: in words.
+    """
+    if period.startswith(("from ", "up to ")):
+        return period
+    if " to " in period:
+        return f"from {period}"
+    return f"on {period}" if period.count("-") == 2 else f"in {period}"  # noqa: PLR2004 - of a date
 
 
 def months(period: Period) -> list[str] | None:

@@ -18,7 +18,7 @@ from openai_metering.cli.costs import KEPT, Costs
 from openai_metering.cli.failure import Failure
 from openai_metering.cli.gathering import gather, inputs_of
 from openai_metering.cli.hierarchy import Hierarchy
-from openai_metering.cli.period import UTC, Period, dates, period_of
+from openai_metering.cli.period import UTC, Period, dates, period_of, within
 from openai_metering.cli.reconciling import CLASSES, CostLine, Line, agreement, as_document, shown
 from openai_metering.pricing.amounts import PARTIAL, UNPRICED, decimal_text
 
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     found = [] if costs is None else _costs(rows, provider, costs, period, hierarchy, projects, by, fresh)
     result = Result(period, lines, found, "" if costs is None else costs.currency, others, without)
     if not theirs and not ours:
-        raise Failure(f"neither side has anything in {period}.")
+        raise Failure(f"neither side has anything {within(str(period))}.")
     _WRITERS[args.format](result, everything=args.all)
     return 0 if result.agrees else 1
 
@@ -287,8 +287,10 @@ def _write_table(result: Result, *, everything: bool) -> None:
         )
     if result.costs:
         ours, theirs = (sum(getattr(one, side) for one in result.costs) for side in ("metered", "billed"))
-        print(f"Cost of whole days in {result.period}: metered {ours:.2f}, billed {theirs:.2f} {result.currency}.")
-    print(f"Tokens in {result.period}: {shown(agreement(result.lines))} agree.")
+        print(
+            f"Cost of whole days {within(str(result.period))}: metered {ours:.2f}, billed {theirs:.2f} {result.currency}."
+        )
+    print(f"Tokens {within(str(result.period))}: {shown(agreement(result.lines))} agree.")
 
 
 _WRITERS: Final = {"table": _write_table, "csv": _write_csv, "json": _write_json}

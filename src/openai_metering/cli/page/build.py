@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.cli.columns import WHO, column_of
 from openai_metering.cli.page import numbers
+from openai_metering.cli.period import within
 from openai_metering.cli.shaping import in_money
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _cards(content: Content) -> Any:
     names = {row.cells[0] for row in report.rows if row.calls and row.cells[0] is not None}
     if in_money(report):
         before = report.before.money.cost if report.before is not None else None
-        more = f"{numbers.amount(before)[1]} in {report.before_period}" if before is not None else ""  # type: ignore[index]
+        more = f"{numbers.amount(before)[1]} {within(report.before_period or '')}" if before is not None else ""  # type: ignore[index]
         yield {"key": "cost", "label": f"Cost, {report.currency}", "value": numbers.amount(money.cost), "more": more}
         if money.price is not None:
             yield {"key": "price", "label": f"Price, {report.currency}", "value": numbers.amount(money.price)}
