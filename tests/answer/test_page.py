@@ -210,6 +210,41 @@ def test_the_invoice(show, options, simulated, tmp_path):
     assert page.evaluate("document.scripts.length") == 0
 
 
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_the_invoice_fits_every_screen(show, tmp_path, width):
+    """On a phone as on a desk every number is on the screen under its title, and an address breaks only behind a sign."""
+    people = ["ann@acme.co", "svc-triage@brighthealth.example.org", "person-0003@example.com"]
+    ledger, output = tmp_path / "a.jsonl", tmp_path / "invoice.html"
+    records = [record(name, subscriber=name, input=123_456_789_012, output=98_765_432) for name in people]
+    ledger.write_text("".join(f"{line(one)}\n" for one in records))
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[[cost]]\nmodel = "*"\ninput_mtok = 5\noutput_mtok = 15\n')
+    words = ["--invoice", "AcmeSoft", "--month", "2026-07", "--prices", str(prices), "--output", str(output)]
+    assert main(["report", str(ledger), *words]) == 0
+    page = show(output, viewport={"width": width, "height": 800})
+    boxes = page.eval_on_selector_all("td", "cells => cells.map(cell => cell.getBoundingClientRect().toJSON())")
+    assert len(boxes) == 4 * 4
+    assert all(box["left"] >= 0 and box["right"] <= width and box["width"] > 0 for box in boxes)
+    assert page.evaluate("[...document.querySelectorAll('.wide')].every(one => one.scrollWidth <= one.clientWidth)")
+    cells = page.locator("tbody th:first-child")
+    lines = cells.evaluate_all(
+        """cells => cells.flatMap(cell => {
+        const found = []; let last = null; const range = document.createRange();
+        const walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+        for (let node = walk.nextNode(); node; node = walk.nextNode()) for (let place = 0; place < node.length; place++) {
+          range.setStart(node, place); range.setEnd(node, place + 1);
+          const top = Math.round(range.getBoundingClientRect().top);
+          if (top !== last) found.push(""); last = top; found[found.length - 1] += node.data[place];
+        }
+        return found;
+        })"""
+    )
+    assert "".join(lines) == "".join(sorted(people))
+    assert all(line.endswith(("@", ".", "-", *people)) or any(one.endswith(line) for one in people) for line in lines)
+    label = page.eval_on_selector("td", "cell => getComputedStyle(cell, '::before').content")
+    assert label == ('"calls"' if width <= 768 else "none")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

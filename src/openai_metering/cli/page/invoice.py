@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -52,13 +53,8 @@ def write_invoice(invoice: Invoice, stream: TextIO) -> None:
     grouped = [row for row in report.rows if row.kind in GROUPED_KINDS]
     lacking = [*_lacking(report, what)]
     whole = total_of(grouped)
-    titles = [
-        *report.columns,
-        "calls",
-        "input tokens",
-        "output tokens",
-        *([f"{what}, {report.currency}"] if amounts else []),
-    ]
+    labels = _labels(report, what)
+    titles = [*report.columns, *labels]
     facts = [
         ("Organization" if invoice.kind == "organization" else "Account", invoice.organization),
         *invoice.references,
@@ -82,12 +78,17 @@ def write_invoice(invoice: Invoice, stream: TextIO) -> None:
                 f'<th scope="col"{" class=number" if place >= len(report.columns) else ""}>{_text(title)}</th>'
                 for place, title in enumerate(titles)
             ),
-            body="".join(_lines(grouped, len(report.columns), what)),
-            foot=_line(("total",), len(report.columns), whole, what, kind="total", places=PLACES),
+            body="".join(_lines(grouped, len(report.columns), what, labels)),
+            foot=_line(("total",), len(report.columns), whole, what, labels, kind="total", places=PLACES),
             lacking="".join(lacking) or "<li>Nothing.</li>",
             notes="".join(f"<li>{_text(note)}</li>" for note in invoice.notes),
         )
     )
+
+
+def _labels(report: Report, what: _What) -> list[str]:
+    amount = [] if what is None else [f"{what}, {report.currency}"]
+    return ["calls", "input tokens", "output tokens", *amount]
 
 
 def _basis(what: _What, whole: Sum) -> str:
@@ -97,7 +98,7 @@ def _basis(what: _What, whole: Sum) -> str:
     return f"{basis} Not all that was used has a price: see below." if _lacks(whole, what) else basis
 
 
-def _lines(rows: Sequence[Row], depth: int, what: _What) -> Iterator[str]:
+def _lines(rows: Sequence[Row], depth: int, what: _What, labels: Sequence[str]) -> Iterator[str]:
     """Write each group, and the sum of each of the first column that has several."""
     for place, row in enumerate(rows):
         above = rows[place - 1].cells if place else ()
@@ -106,11 +107,11 @@ def _lines(rows: Sequence[Row], depth: int, what: _What) -> Iterator[str]:
         if what is not None and _lacks(row, what):
             marks.append("not priced" if getattr(row.money, what) is None else "not all of it priced")
         cells = (*cells[:-1], f"{cells[-1]} ({', '.join(marks)})") if marks else cells
-        yield _line(_unrepeated(cells, row.cells, above), depth, row, what, kind="line", places=_FINE)
+        yield _line(_unrepeated(cells, row.cells, above), depth, row, what, labels, kind="line", places=_FINE)
         last = place + 1 == len(rows) or rows[place + 1].cells[0] != row.cells[0]
         own = [other for other in rows if other.cells[0] == row.cells[0]] if last else []
         if len(own) > 1:
-            yield _line((f"{cells[0]}, all",), depth, total_of(own), what, kind="sum", places=_FINE)
+            yield _line((f"{cells[0]}, all",), depth, total_of(own), what, labels, kind="sum", places=_FINE)
 
 
 def _unrepeated(cells: tuple[str, ...], own: Sequence[str | None], above: Sequence[str | None]) -> tuple[str, ...]:
@@ -121,18 +122,23 @@ def _unrepeated(cells: tuple[str, ...], own: Sequence[str | None], above: Sequen
     return ("",) * (same if above else 0) + cells[same if above else 0 :]
 
 
-def _line(cells: Iterable[str], depth: int, row: Row | Sum, what: _What, *, kind: str, places: int) -> str:
+def _line(
+    cells: Iterable[str], depth: int, row: Row | Sum, what: _What, labels: Sequence[str], *, kind: str, places: int
+) -> str:
     cells = tuple(cells)
     span = depth - len(cells) + 1
     names = [
-        f'<th scope="row"{f" colspan={span}" if span > 1 and place + 1 == len(cells) else ""}>{_text(cell)}</th>'
+        f'<th scope="row"{f" colspan={span}" if span > 1 and place + 1 == len(cells) else ""}>{_name(cell)}</th>'
         for place, cell in enumerate(cells)
     ]
     tokens = row.tokens
     numbers = [f"{row.calls:,}", *(("?", "?") if tokens is None else (f"{tokens.input:,}", f"{tokens.output:,}"))]
     if what is not None:
         numbers.append(_amount(row, what, places))
-    return f'<tr class="{kind}">{"".join(names)}{"".join(f"<td>{_text(number)}</td>" for number in numbers)}</tr>'
+    tds = (
+        f'<td data-label="{_text(label)}">{_text(number)}</td>' for label, number in zip(labels, numbers, strict=True)
+    )
+    return f'<tr class="{kind}">{"".join(names)}{"".join(tds)}</tr>'
 
 
 def _amount(row: Row | Sum, what: Literal["price", "cost"], places: int) -> str:
@@ -161,6 +167,11 @@ def _lacking(report: Report, what: _What) -> Iterator[str]:
 
 def _item(calls: int, text: str) -> str:
     return f"<li>{calls:,} {'call' if calls == 1 else 'calls'}: {_text(text)}</li>"
+
+
+def _name(text: str) -> str:
+    """Write a name so that an e-mail address breaks behind its signs, where it has to."""
+    return re.sub(r"([@.])(?=.)", r"\1<wbr>", _text(text)) if "@" in text else _text(text)
 
 
 def _text(text: str) -> str:
