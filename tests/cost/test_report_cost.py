@@ -13,11 +13,15 @@ from pathlib import Path
 
 import pytest
 from facts import SHORT
+from rich.console import Console
 
 from openai_metering import usage
-from openai_metering.cli import main
-from openai_metering.cli.costs import Costs
+from openai_metering.cli import main, table
+from openai_metering.cli.columns import columns_of
+from openai_metering.cli.costs import KEPT, Costs
+from openai_metering.cli.grouping import group
 from openai_metering.cli.page import words as words_of
+from openai_metering.cli.records import parse
 from openai_metering.pricing import amounts
 from openai_metering.signals import conventions as c
 
@@ -276,3 +280,25 @@ def test_where_amounts_would_come_from(ledger, report, monkeypatch):
     assert hint in html.unescape(report(file, form="html"))
     assert hint not in report(file, "--no-cost", form="table")
     assert "pip" not in report(file, "--invoice", "AcmeSoft", "--month", "2026-07", form="html")
+
+
+def test_the_table_fits_a_terminal(ledger, prices):
+    """With cost and price all lines fit 80 columns, and a name that is longer keeps its indent."""
+    person = "someone.with.a.long.name@company.example.com"
+    rows = [
+        parse(line(record(str(number), subscriber=person, input=10_000_000 * number)).encode(), KEPT)[0][0]
+        for number in range(1, 9)
+    ]
+    costs = Costs(str(prices))
+    columns = columns_of("organization,subscriber,credential,model")
+    console = Console(file=io.StringIO(), width=80)
+    table._print(group(rows, columns, price=costs.of, currency=costs.currency), console)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("360,000,000" in text and "450.000440" in text and "540.000528" in text for text in lines)
+    assert "Cached and reasoning tokens have no room here" in console.file.getvalue()
+    first = next(place for place, text in enumerate(lines) if text.strip().startswith("someone"))
+    parts = lines[first : next(place for place, text in enumerate(lines) if text.strip() == "prod")]
+    assert len(parts) > 1
+    assert all(text.startswith("  ") and text[2] != " " for text in parts)
+    assert "".join(text.strip() for text in parts) == person

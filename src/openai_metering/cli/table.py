@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from rich import box
 from rich.console import Console, Group
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 MISSING: Final = "-"
 UNKNOWN: Final = "?"
 NUMBERS: Final = ("calls", "input", "of which\ncached", "output", "of which\nreasoning")
+_PARTS: Final = (2, 4)  # of these, those that the others contain
 LABELS: Final[dict[Kind, str]] = {
     "others": "others",
     "unattributed": "unattributed",
@@ -39,7 +41,7 @@ _GAP: Final = 2
 _INDENT: Final = "  "
 
 Cells: TypeAlias = "tuple[str | None, ...]"
-_Line: TypeAlias = "tuple[tuple[Text, ...], tuple[str, ...], str]"  # names, numbers, style
+_Line: TypeAlias = "tuple[tuple[Text | Padding, ...], tuple[str, ...], str]"  # names, numbers, style
 
 
 def write_table(report: Report, stream: TextIO) -> None:
@@ -63,27 +65,43 @@ def _print(report: Report, console: Console) -> None:
 
 
 def view(report: Report, console: Console) -> Group:
-    """Return the report as it fits a terminal, which is widened where digits would be cut off otherwise."""
+    """Return the report as it fits a terminal.
+
+    Where names do not fit side by side they stand below each other, and where that is still too wide the parts of the
+    tokens are left out. A terminal that is narrower than what is left is widened: else digits would be cut off.
+    """
+    notes = list(footnotes(report))
     table = _table(report, [visible(name) for name in report.columns], _side_by_side)
     if Measurement.get(console, console.options, table).maximum >= console.width:
         stacked = "\n".join(_INDENT * level + visible(name) for level, name in enumerate(report.columns))
-        table = _table(report, [stacked], _stacked)
-        # Narrower than this, digits would be cut off; the terminal may break the lines instead.
-        console.width = max(console.width, _narrowest(report))
-    return Group(table, *(Text(note, style="dim") for note in footnotes(report)))
+        left_out = () if _narrowest(report) <= console.width else _PARTS
+        table = _table(report, [stacked], _stacked, left_out)
+        console.width = max(console.width, _narrowest(report, left_out))
+        if left_out:
+            notes.append("Cached and reasoning tokens have no room here: widen the terminal, or use another --format.")
+    return Group(table, *(Text(note, style="dim") for note in notes))
 
 
-def _table(report: Report, titles: Sequence[str], lines_of: Callable[[Report, Row, Cells], Iterator[_Line]]) -> Table:
+def _table(
+    report: Report,
+    titles: Sequence[str],
+    lines_of: Callable[[Report, Row, Cells], Iterator[_Line]],
+    left_out: Sequence[int] = (),
+) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0), header_style="bold"
     )
     for title in titles:
         table.add_column(Text(title), overflow="fold", vertical="bottom")
-    for title in _titles(report):
+    for title in _without(_titles(report), left_out):
         table.add_column(title, justify="right", no_wrap=True, vertical="bottom")
     for names, numbers, style in _lines(report, lines_of):
-        table.add_row(*names, *[""] * (len(titles) - len(names)), *numbers, style=style)
+        table.add_row(*names, *[""] * (len(titles) - len(names)), *_without(numbers, left_out), style=style)
     return table
+
+
+def _without(columns: Sequence[str], left_out: Sequence[int]) -> list[str]:
+    return [column for place, column in enumerate(columns) if place not in left_out]
 
 
 def _lines(report: Report, lines_of: Callable[[Report, Row, Cells], Iterator[_Line]]) -> Iterator[_Line]:
@@ -121,8 +139,13 @@ def _stacked(report: Report, row: Row, before: Cells) -> Iterator[_Line]:
     """Name each level in a line of its own, indented; a level that is still the same is not named again."""
     last = len(row.cells) - 1
     for level in range(_same(row.cells, before), last):
-        yield (Text(_INDENT * level + _name(row.cells[level])),), (), ""
-    yield (Text(_INDENT * last + _last_name(row)),), _numbers(report, row), ""
+        yield (_indented(_name(row.cells[level]), level),), (), ""
+    yield (_indented(_last_name(row), last),), _numbers(report, row), ""
+
+
+def _indented(name: str, level: int) -> Padding:
+    """Indent a name, also where it goes on in the next line."""
+    return Padding(Text(name, overflow="fold"), (0, 0, 0, len(_INDENT) * level), expand=False)
 
 
 def _same(cells: Cells, before: Cells) -> int:
@@ -219,9 +242,9 @@ def _amount(value: Decimal | None, unpriced: int) -> str:
     return at_places(value, 6)
 
 
-def _narrowest(report: Report) -> int:
-    total = _numbers(report, report.total)  # no number in a column is longer than its total
-    titles = _titles(report)
+def _narrowest(report: Report, left_out: Sequence[int] = ()) -> int:
+    total = _without(_numbers(report, report.total), left_out)  # no number in a column is longer than its total
+    titles = _without(_titles(report), left_out)
     numbers = sum(max(len(number), *map(len, title.split("\n"))) for number, title in zip(total, titles, strict=True))
     names = max(_NARROWEST_NAME, *(len(_INDENT) * level + len(name) for level, name in enumerate(report.columns)))
     return names + numbers + _GAP * len(titles)
