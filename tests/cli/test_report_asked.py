@@ -474,6 +474,21 @@ def test_a_full_disk_leaves_the_file_as_it_was(ledger, tmp_path, form, capsys):
     assert sorted(tmp_path.iterdir()) == [file, ledger]
 
 
+def test_a_link_and_a_device_stay_what_they_are(ledger, tmp_path, capsys):
+    """Behind a link the file is replaced, with the rights that it had; a device is written to."""
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "real").chmod(0o640)
+    (tmp_path / "link").symlink_to("real")
+    words = ["report", str(ledger), "--format", "csv", "--output"]
+    assert main([*words, str(tmp_path / "link")]) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text().startswith("kind,")
+    assert (tmp_path / "real").stat().st_mode & 0o777 == 0o640
+    assert main([*words, "/dev/null"]) == 0
+    assert main([*words, "/dev/full"]) == 2
+    assert "/dev/full cannot be written: No space left on device" in capsys.readouterr().err
+
+
 def test_markdown(ledger, capsys):
     """A document gets a table whose names cannot break it."""
     text = line(record("x", organization="A|B <b>"))

@@ -286,15 +286,16 @@ def _deliver(write: Callable[[TextIO], None], output: Path | None) -> None:
 
 def _replace(make: Callable[[Path], None], output: Path) -> None:
     """Write beside the file and put it in its place when it is whole: what fails leaves the old one as it is."""
-    if output.exists() and not output.is_file():  # a device or a pipe, such as /dev/stdout
-        make(output)
-        return
     target = output.resolve()  # a link stays one
     try:
+        if target.exists() and not target.is_file():  # a device or a pipe
+            make(output)
+            return
         with tempfile.TemporaryDirectory(prefix=f".{target.name[:_NAME]}.", dir=target.parent) as folder:
             file = Path(folder) / "report"
             make(file)
-            file.chmod(target.stat().st_mode & 0o777 if target.exists() else file.stat().st_mode)
+            if target.exists():
+                file.chmod(target.stat().st_mode & 0o777)
             file.replace(target)
     except OSError as error:
         raise Failure(f"--output {output} cannot be written: {error.strerror or type(error).__name__}.") from error
