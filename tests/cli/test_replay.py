@@ -250,3 +250,23 @@ def test_a_broken_state_file_is_said(receiver, ledger, tmp_path, capsys):
     assert replay(receiver, ledger("1"), "--state", str(state)) == 2
     assert "--restart" in capsys.readouterr().err
     assert receiver.ids == []
+
+
+def test_what_was_in_quarantine(receiver, ledger):
+    """The reason of a gateway is taken off, so that whoever receives the record judges it anew."""
+    folder = ledger("1")
+    (folder / "quarantine.jsonl").write_text(
+        line(record("2", **{"openai_metering.quarantine.reason": "no_model"})) + "\n"
+    )
+    assert replay(receiver, folder / "quarantine.jsonl") == 0
+    assert receiver.ids == ["2"]
+    assert "quarantine" not in json.dumps(receiver.records)
+
+
+def test_a_month_as_in_reports(receiver, ledger):
+    """``--from`` takes a month, a date or a time, as the other commands do."""
+    folder = ledger("1", "2")
+    assert replay(receiver, folder, "--from", "2026-08") == 0
+    assert receiver.ids == []
+    assert replay(receiver, folder, "--from", "2026-07", "--to", "2026-08") == 0
+    assert receiver.ids == ["1", "2"]

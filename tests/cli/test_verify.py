@@ -108,3 +108,29 @@ def test_nothing_to_check(tmp_path, capsys):
     """A folder without files is a mistake, and is said."""
     assert main(["verify", str(tmp_path)]) == 2
     assert "OPENAI_METERING_LEDGER_DIR" in capsys.readouterr().err
+
+
+def test_what_is_in_quarantine(tmp_path, capsys):
+    """Records that the gateway put aside are counted by their reason, and it is said how to go on."""
+    held = {"openai_metering.quarantine.reason": "negative_number", "input": -5}
+    (tmp_path / "records.jsonl").write_text(line(record("1")) + "\n")
+    (tmp_path / "quarantine.jsonl").write_text(line(record("2", **held), record(None, **held)) + "\n")
+    assert main(["verify", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "quarantined: 2 (negative_number 2)" in out
+    assert "openai-metering replay" in out
+    assert "unreadable: 0" in out
+    assert "1 calls" in out
+
+
+def test_json_that_is_no_signal(verify):
+    """A line of another kind of JSON is none that a reader could count; the other signals of OTLP are."""
+    status, found = verify(a=[line(record("1")), '{"a": 1}', '{ "resourceSpans": []}'])
+    assert (status, [place.rpartition(":")[2] for place in found["unreadable"]]) == (1, ["2"])
+
+
+def test_a_table_has_no_lines(tmp_path, capsys):
+    """A Parquet file is refused in words, and not taken for torn lines."""
+    (tmp_path / "usage.parquet").write_bytes(b"PAR1")
+    assert main(["verify", str(tmp_path / "usage.parquet")]) == 2
+    assert "is a table" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator  # noqa: TC003 - small, and used by name at run time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from openai_metering.signals.conventions import COST_STATUS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of what a compiled file holds; another one is compiled anew."""
 FOLDER_MODE: Final = 0o700  # records name people
 NAMED_PROBLEMS: Final = 5
@@ -60,6 +61,8 @@ class Compiled:
     lines: int
     bad_lines: int
     problems: tuple[str, ...]
+    quarantined: dict[str, int]
+    """Records that must not be billed, by the gateway's reason; none is in the Parquet file."""
     priced: bool
     """Some of its records say what they cost."""
 
@@ -138,7 +141,15 @@ def _known(file: Path, target: Path) -> Compiled | None:
         facts = json.loads(target.with_suffix(".json").read_text("utf-8"))
         if not target.exists():
             return None
-        return Compiled(file, target, facts["lines"], facts["bad_lines"], tuple(facts["problems"]), facts["priced"])
+        return Compiled(
+            file,
+            target,
+            facts["lines"],
+            facts["bad_lines"],
+            tuple(facts["problems"]),
+            facts["quarantined"],
+            facts["priced"],
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -159,6 +170,7 @@ def _compile(file: Path, target: Path) -> Compiled | None:
 
     counts = {"lines": 0, "bad_lines": 0}
     problems: list[str] = []
+    held: Counter[str] = Counter()
     priced = False
     text = target.with_suffix(f".{os.getpid()}.csv")
     part = target.with_suffix(f".{os.getpid()}.part")
@@ -166,6 +178,7 @@ def _compile(file: Path, target: Path) -> Compiled | None:
         with open(text, "w", encoding="utf-8", newline="", opener=_private) as stream:
             for line in read([file], frozenset({COST_STATUS})):
                 counts["lines"] += 1
+                held.update(line.quarantined)
                 if line.problem is not None:
                     counts["bad_lines"] += 1
                     if len(problems) < NAMED_PROBLEMS:
@@ -182,10 +195,10 @@ def _compile(file: Path, target: Path) -> Compiled | None:
                 f"max_line_size = 16000000)) TO '{_quoted(part)}' (FORMAT parquet, COMPRESSION zstd)"
             )
         part.chmod(0o600)
-        facts = {**counts, "problems": problems, "priced": priced, "source": str(file.resolve())}
+        facts = {**counts, "problems": problems, "quarantined": held, "priced": priced, "source": str(file.resolve())}
         part.replace(target)
         target.with_suffix(".json").write_text(json.dumps(facts), "utf-8")
-        return Compiled(file, target, counts["lines"], counts["bad_lines"], tuple(problems), priced)
+        return Compiled(file, target, counts["lines"], counts["bad_lines"], tuple(problems), dict(held), priced)
     except (ValueError, duckdb.Error):  # a character that no such file can hold: it is read as lines
         return None
     finally:

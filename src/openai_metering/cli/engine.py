@@ -7,11 +7,12 @@ like any other record, so that the report is the same as without this.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.cli.columns import TAG_PREFIX, TIMES
 from openai_metering.cli.compiled import COLUMNS, compile_all, number_of, rows_of, tags_of
-from openai_metering.cli.gathering import Gathered, nothing_there, tell
+from openai_metering.cli.gathering import Gathered, nothing_there, tell, tell_quarantined
 from openai_metering.cli.joining import Calls
 from openai_metering.cli.period import nanoseconds
 from openai_metering.cli.records import UsageRow, read
@@ -66,8 +67,17 @@ def gather_compiled(
     lines = sum(one.lines for one in compiled)
     bad_lines = sum(one.bad_lines for one in compiled)
     problems = [problem for one in compiled for problem in one.problems]
+    held: Counter[str] = Counter()
+    places: dict[str, None] = {}
+    for one in compiled:
+        held.update(one.quarantined)
+        if one.quarantined:
+            places[str(one.source)] = None
     for line in read(rest):
         lines += 1
+        held.update(line.quarantined)
+        if line.quarantined:
+            places[str(line.file)] = None
         if line.problem is not None:
             bad_lines += 1
             problems.append(f"{line.file}:{line.number}: {line.problem}")
@@ -84,11 +94,12 @@ def gather_compiled(
             calls.add(row)
         alike = list(_alike(connection, names, bounds, by_who=hierarchy is not None))
     tell(problems, bad_lines)
+    tell_quarantined(held, places)
     rows: Iterable[UsageRow] = itertools.chain(calls.rows(), alike)
     gathered = list(rows if hierarchy is None else hierarchy.fill(rows))
     if not gathered:
         nothing_there(len(files), lines)
-    return Gathered(gathered, calls.duplicates + repeated, bad_lines)
+    return Gathered(gathered, calls.duplicates + repeated, bad_lines, held.total())
 
 
 def _mark(connection: Any, calls: Calls) -> int:

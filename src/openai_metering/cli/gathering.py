@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 import sys
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -10,13 +13,14 @@ from openai_metering.cli.failure import Failure
 from openai_metering.cli.files import files_of
 from openai_metering.cli.grouping import group
 from openai_metering.cli.joining import Calls
+from openai_metering.cli.notes import visible
 from openai_metering.cli.progress import Progress
-from openai_metering.cli.records import read
+from openai_metering.cli.records import Quarantined, read
 from openai_metering.cli.tabular import read_table, source_of
 from openai_metering.signals.conventions import USAGE_EVENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from openai_metering.cli.columns import Column
@@ -39,6 +43,8 @@ class Gathered:
     rows: list[UsageRow]
     duplicates: int
     bad_lines: int
+    quarantined: int = 0
+    """Records that the gateway found at fault; none is among the rows."""
 
 
 def inputs_of(paths: Iterable[str]) -> tuple[list[Path], list[Source]]:
@@ -72,6 +78,8 @@ def gather(
     calls = Calls()
     problems: list[str] = []
     lines = bad_lines = 0
+    held: Counter[str] = Counter()
+    places: dict[str, None] = {}
 
     def bad(place: str, problem: str) -> None:
         if len(problems) < NAMED_PROBLEMS:
@@ -82,6 +90,9 @@ def gather(
             lines += 1
             for row in line.rows:
                 calls.add(row)
+            if line.quarantined:
+                held.update(line.quarantined)
+                places[str(line.file)] = None
             if line.problem is not None:
                 bad_lines += 1
                 bad(f"{line.file}:{line.number}", line.problem)
@@ -90,17 +101,22 @@ def gather(
             for number, (found, problem) in enumerate(read_table(table, facts), 1):
                 if found is not None:
                     calls.add(found)
-                if problem is not None:
+                if isinstance(problem, Quarantined):
+                    held[problem] += 1
+                elif problem is not None:
                     bad_lines += 1
                     bad(f"{table.name}: row {number}", problem)
                 progress.advance(0, len(calls))
     tell(problems, bad_lines)
+    tell_quarantined(held, places)
     if not calls:
+        if held:
+            raise Failure("no usage record but those in quarantine: there is nothing to bill.")
         if files:
             nothing_there(len(files), lines)
         raise Failure(f"no usage records in {tables[0].name}: no row has the event name {USAGE_EVENT}.")
     rows = list(calls.rows() if hierarchy is None else hierarchy.fill(calls.rows()))
-    return Gathered(rows, calls.duplicates, bad_lines)
+    return Gathered(rows, calls.duplicates, bad_lines, held.total())
 
 
 def nothing_there(files: int, lines: int) -> NoReturn:
@@ -152,7 +168,7 @@ def made(
         gathered: where they come from.
         costs: prices the calls; left out for usage alone.
     """
-    report = group(
+    found = group(
         rows,
         columns,
         duplicates=gathered.duplicates,
@@ -160,6 +176,7 @@ def made(
         price=None if costs is None else costs.of,
         currency=None if costs is None else costs.currency,
     )
+    report = replace(found, quarantined=gathered.quarantined)
     if costs is None or costs.has_prices or report.total.money.cost is not None:
         return report
     return replace(
@@ -188,6 +205,29 @@ def tell(problems: Sequence[str], bad_lines: int) -> None:
         print(problem, file=sys.stderr)
     if bad_lines > len(problems):
         print(f"... and {_count(bad_lines - len(problems), 'more line')} that could not be read whole", file=sys.stderr)
+
+
+def tell_quarantined(held: Mapping[str, int], places: Iterable[str]) -> None:
+    """Say on stderr which records are left out because the gateway found them at fault.
+
+    Args:
+        held: how many, by the gateway's reason.
+        places: the files in which they stand.
+    """
+    if held:
+        count = sum(held.values())
+        files = " ".join(shlex.quote(place) for place in itertools.islice(places, NAMED_PROBLEMS))
+        print(
+            f"{_count(count, 'record')} {'is' if count == 1 else 'are'} quarantined, and not in the bill: "
+            f"{reasons_of(held)}{f'; openai-metering verify {files}' if files else ''}",
+            file=sys.stderr,
+        )
+
+
+def reasons_of(held: Mapping[str, int]) -> str:
+    """Write reasons with their counts, the most frequent first."""
+    ordered = sorted(held.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(f"{visible(reason)} {count:,}" for reason, count in ordered)
 
 
 def _count(number: int, noun: str) -> str:

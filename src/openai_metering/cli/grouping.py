@@ -149,6 +149,8 @@ class Report:
     before: Sum | None = None
     """All of the period before, where that was asked for."""
     before_period: str | None = None
+    quarantined: int = 0
+    """Records that the gateway found at fault: they are in no row."""
     hidden: int = 0
     """Groups that ``--top`` put together into the row ``others``."""
     hidden_names: int = 0

@@ -40,6 +40,8 @@ def footnotes(report: Report, *, customer: bool = False) -> Iterator[str]:
         yield f"Others: {report.hidden:,} more {'group' if report.hidden == 1 else 'groups'}."
     if report.untimed:
         yield f"In no period, because their records carry no time: {_calls(report.untimed)}."
+    if report.quarantined:
+        yield f"Quarantined by the gateway, and not counted: {report.quarantined:,} {'record' if report.quarantined == 1 else 'records'}."
     if report.bad_lines:
         yield f"Lines that could not be read whole: {report.bad_lines:,}."
 

@@ -26,6 +26,9 @@ USAGE_STATUSES: Final[tuple[UsageStatus, ...]] = get_args(UsageStatus)
 # A line longer than this is not a line: a file without line ends must not be held in memory whole.
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 
+QUARANTINE_REASON: Final = "openai_metering.quarantine.reason"
+"""What the gateway writes on a record that breaks the contract: such a record is never in the bill."""
+
 _MAX_INT64: Final = 2**63 - 1
 _MAX_UINT64: Final = 2**64 - 1
 _MAX_DIGITS: Final = len(str(_MAX_UINT64))
@@ -33,7 +36,16 @@ _RECORDS_START: Final = b'{"resourceLogs"'
 # Spans, metrics and profiles of the same folder are recognised by their first bytes and never decoded.
 _OTHER_SIGNALS: Final = (b'{"resourceSpans"', b'{"resourceMetrics"', b'{"resourceProfiles"')
 
+_OTHER_ROOTS: Final = frozenset({"resourceSpans", "resourceMetrics", "resourceProfiles"})
+
 TORN: Final = "torn, or not JSON"
+
+
+class Quarantined(str):
+    """Stands where a problem does: the record can be read and must not be billed; the text is the gateway's reason."""
+
+    __slots__ = ()
+
 
 _WRONG_SHAPE: Final = (AttributeError, KeyError, TypeError)  # a list where a map should be, or the reverse
 
@@ -82,6 +94,10 @@ class Line:
     rows: tuple[UsageRow, ...]
     problem: str | None
     """What could not be read, in words that quote nothing of the line."""
+    quarantined: tuple[str, ...] = ()
+    """The reason of each record that is in quarantine; none of them is among the rows."""
+    foreign: bool = False
+    """It is JSON, and no signal of OTLP."""
 
 
 def read(files: Iterable[Path], facts: frozenset[str] = frozenset()) -> Iterator[Line]:
@@ -113,10 +129,10 @@ def read(files: Iterable[Path], facts: frozenset[str] = frozenset()) -> Iterator
                             size += len(rest)
                         yield Line(file, number, size + len(rest), (), "longer than any line of usage records")
                         continue
-                    rows, problem = parse(line, facts)
+                    rows, problem, quarantined, foreign = _parsed(line, facts)
                     if not lives:
                         rows = tuple(_ended(row) for row in rows)
-                    yield Line(file, number, size, rows, problem)
+                    yield Line(file, number, size, rows, problem, quarantined, foreign)
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise Failure(
@@ -139,33 +155,42 @@ def parse(line: bytes, facts: frozenset[str] = frozenset()) -> tuple[tuple[Usage
         facts: names of further attributes that are kept.
 
     Returns:
-        The usage records that could be read, and what could not be, if anything.
+        The usage records that could be read and are not in quarantine, and what could not be read, if anything.
     """
+    return _parsed(line, facts)[:2]
+
+
+def _parsed(line: bytes, facts: frozenset[str]) -> tuple[tuple[UsageRow, ...], str | None, tuple[str, ...], bool]:
+    """Return records, problem, reasons of those in quarantine, and whether it is JSON of another kind."""
     if line.startswith(_OTHER_SIGNALS) or line.isspace() or not line:
-        return (), None
+        return (), None, (), False
     try:
         document = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):
         start = line.rfind(_RECORDS_START)
-        rows = parse(line[start:], facts)[0] if start > 0 else ()
-        return rows, TORN
+        rows, _, held, _ = _parsed(line[start:], facts) if start > 0 else ((), None, (), False)
+        return rows, TORN, held, False
     if not isinstance(document, dict):
-        return (), "not a JSON object"
+        return (), "not a JSON object", (), False
     if "resourceLogs" not in document:
-        return (), None
+        return (), None, (), not _OTHER_ROOTS & document.keys()
     rows_read: list[UsageRow] = []
+    quarantined: list[str] = []
     problem = None
     try:
         for record in _log_records(document):
             if record.get("eventName") != names.USAGE_EVENT:
                 continue
             row, wrong = _row(record, facts)
+            if isinstance(wrong, Quarantined):
+                quarantined.append(wrong)
+                continue
             problem = problem or wrong
             if row is not None:
                 rows_read.append(row)
     except _WRONG_SHAPE:
         problem = "not the shape of OTLP logs"
-    return tuple(rows_read), problem
+    return tuple(rows_read), problem, tuple(quarantined), False
 
 
 def _log_records(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -222,6 +247,8 @@ def _row(record: Mapping[str, Any], facts: frozenset[str]) -> tuple[UsageRow | N
         fields = _Fields(record)
     except _WRONG_SHAPE:
         return None, "a usage record whose attributes are not those of OTLP"
+    if fields.values.get(QUARANTINE_REASON):
+        return None, Quarantined(fields.text(QUARANTINE_REASON) or "no_reason")
     record_id = fields.text(names.RECORD_ID)
     state = fields.text(names.RECORD_STATE) or "final"
     if record_id is None:
@@ -283,7 +310,7 @@ def row_of(record: Mapping[str, Any], facts: frozenset[str] = frozenset()) -> tu
         facts: names of further attributes that are kept.
 
     Returns:
-        The record as far as it can be counted, and what could not be read.
+        The record as far as it can be counted, and what could not be read; ``Quarantined`` where it must not be.
     """
     return _row(record, facts)
 

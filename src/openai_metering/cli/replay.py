@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from openai_metering.cli.costs import Costs
 from openai_metering.cli.failure import Failure
 from openai_metering.cli.files import files_of
 from openai_metering.cli.progress import Progress
+from openai_metering.cli.records import QUARANTINE_REASON
 from openai_metering.cli.sending import Refused, Sender
 from openai_metering.signals.conventions import USAGE_EVENT
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 BATCH_LINES: Final = 500
 BATCH_BYTES: Final = 1024 * 1024
 NAMED: Final = 5
+_MONTH: Final = re.compile(r"\d{4}-\d\d", re.ASCII)
 
 _EPILOG: Final = """\
 Every record keeps its id, so that readers count it once however often it is sent. What was acknowledged is noted in a
@@ -34,7 +37,7 @@ state file: the same command goes on where the last one ended, and sends what wa
 
 Examples:
   openai-metering replay ./ledger --endpoint http://localhost:4318
-  openai-metering replay ./ledger --from 2026-07-01 --to 2026-08-01 --endpoint https://collector.example
+  openai-metering replay ./ledger --from 2026-07 --to 2026-08 --endpoint https://collector.example
   openai-metering replay ./ledger --endpoint https://collector.example --header "authorization=Bearer $TOKEN"
   openai-metering replay ./ledger --endpoint http://localhost:4318 --prices prices.toml
 
@@ -53,8 +56,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("paths", nargs="+", metavar="DIR", help="a ledger folder, or a file of usage records")
     parser.add_argument("--endpoint", required=True, metavar="URL", help="of the Collector's OTLP/HTTP receiver")
-    parser.add_argument("--from", dest="since", metavar="TIME", help="only calls that ended at this time or later")
-    parser.add_argument("--to", dest="until", metavar="TIME", help="only calls that ended before this time")
+    parser.add_argument("--from", dest="since", metavar="TIME", help="only calls that ended at this month, date or time, or later")
+    parser.add_argument("--to", dest="until", metavar="TIME", help="only calls that ended before this month, date or time")
     parser.add_argument(
         "--header", action="append", default=[], metavar="NAME=VALUE", help="send this header; may be repeated"
     )
@@ -217,6 +220,8 @@ class _Replay:
             (self._since is None or time >= self._since) and (self._until is None or time < self._until)
             for time in times
         ):
+            for resource in resource_logs:
+                _release(resource)
             if self._costs is not None:
                 self._price(self._costs, resource_logs)
             return _Line(place, resource_logs)
@@ -246,6 +251,17 @@ class _Replay:
             self._send(batch[middle:])
 
 
+def _release(resource_logs: dict[str, Any]) -> None:
+    """Take off why a gateway had put a record aside: whoever receives it judges it anew."""
+    for scope in resource_logs["scopeLogs"]:
+        for record in scope["logRecords"]:
+            attributes = record.get("attributes")
+            if isinstance(attributes, list):
+                record["attributes"] = [
+                    one for one in attributes if not (isinstance(one, dict) and one.get("key") == QUARANTINE_REASON)
+                ]
+
+
 def _lines_before(stream: Any, start: int) -> int:
     """Move to a position, and count the lines before it."""
     number = 0
@@ -255,13 +271,14 @@ def _lines_before(stream: Any, start: int) -> int:
 
 
 def _time(text: str | None, name: str) -> int | None:
-    """Nanoseconds since the epoch of an ISO 8601 date or time, UTC where it names no zone."""
+    """Nanoseconds since the epoch of a month, or an ISO 8601 date or time, UTC where it names no zone."""
     if text is None:
         return None
+    full = f"{text.strip()}-01" if _MONTH.fullmatch(text.strip()) else text
     try:
-        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        time = datetime.fromisoformat(full.replace("Z", "+00:00"))
     except ValueError as error:
-        raise Failure(f"{name} {text} is no time: give 2026-07-01 or 2026-07-01T12:00:00.") from error
+        raise Failure(f"{name} {text} is no time: give 2026-07, 2026-07-01 or 2026-07-01T12:00:00.") from error
     if time.tzinfo is None:
         time = time.replace(tzinfo=timezone.utc)
     return int(time.timestamp()) * 10**9
