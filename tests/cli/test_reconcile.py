@@ -194,10 +194,22 @@ def test_other_units(client, reconcile, directory):
 def test_late_data(client, reconcile, provider):
     """What the provider does not show yet is late, which is no fault: the status says so."""
     chat(client())
-    provider.meters.hidden = 3600.0
+    counted = provider.served
+    chat(client())
+    provider.reset()
+    provider.recall(counted)
     found = reconcile("--no-cost")
     assert whys(found) == {"late data"}
+    assert found["agrees"]
+
+
+def test_a_provider_that_has_counted_nothing(client, reconcile, provider):
+    """Nothing at all on the other side is no agreement: another project's key looks the same as data that is late."""
+    chat(client())
+    provider.meters.hidden = 3600.0
+    found = reconcile("--no-cost", status=2)
     assert found["agreement_percent"] == "0.00"
+    assert not found["agrees"]
 
 
 def test_pages_partial_days_and_the_rate_limit(client, reconcile, provider):

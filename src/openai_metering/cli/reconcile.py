@@ -23,7 +23,7 @@ from openai_metering.cli.reconciling import CLASSES, CostLine, Line, agreement, 
 from openai_metering.pricing.amounts import PARTIAL, UNPRICED, decimal_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from openai_metering.cli.records import UsageRow
 
@@ -40,7 +40,7 @@ The admin key is read from the environment alone. Days are those of UTC, as the 
 are compared for whole days.
 
 Exit status: 0 where both sides agree, or differ only by late data and calls over midnight; 1 where
-they differ otherwise; 2 where it could not be told.
+they differ otherwise; 2 where it could not be told, such as when the provider has counted nothing.
 """
 
 
@@ -85,13 +85,17 @@ class Result:
     currency: str
     other_providers: int
     without_meter: int
+    nothing_billed: bool = False
+    """We metered something, and the provider has counted nothing at all."""
 
     @property
     def agrees(self) -> bool:
         """Whether nothing differs but what time will mend."""
         patient = {"late data", "day boundary"}
-        return all(set(line.why) <= patient for line in self.lines) and all(
-            one.agrees or one.late for one in self.costs
+        return (
+            not self.nothing_billed
+            and all(set(line.why) <= patient for line in self.lines)
+            and all(one.agrees or one.late for one in self.costs)
         )
 
 
@@ -118,11 +122,22 @@ def run(args: argparse.Namespace) -> int:
     fresh = (dt.datetime.now(UTC) - dt.timedelta(hours=args.late)).date().isoformat()
     lines = reconciling.compared(ours, theirs, fresh)
     found = [] if costs is None else _costs(rows, provider, costs, period, hierarchy, projects, by, fresh)
-    result = Result(period, lines, found, "" if costs is None else costs.currency, others, without)
+    nothing = not any(map(_counts, theirs.values())) and any(_counts(one.units) for one in ours.values())
+    currency = "" if costs is None else costs.currency
+    result = Result(period, lines, found, currency, others, without, nothing_billed=nothing)
     if not theirs and not ours:
         raise Failure(f"neither side has anything {within(str(period))}.")
     _WRITERS[args.format](result, everything=args.all)
+    if nothing:
+        raise Failure(
+            f"the provider has counted nothing in {period}: the admin key is of another organization, the calls went to "
+            f"another account, or it is too early. Try again {args.late:g} hours after the calls (--late)."
+        )
     return 0 if result.agrees else 1
+
+
+def _counts(units: Mapping[str, int]) -> bool:
+    return any(units.values())
 
 
 def _parts(given: str | None, *, directory: bool) -> tuple[str, ...]:

@@ -56,8 +56,12 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("paths", nargs="+", metavar="DIR", help="a ledger folder, or a file of usage records")
     parser.add_argument("--endpoint", required=True, metavar="URL", help="of the Collector's OTLP/HTTP receiver")
-    parser.add_argument("--from", dest="since", metavar="TIME", help="only calls that ended at this month, date or time, or later")
-    parser.add_argument("--to", dest="until", metavar="TIME", help="only calls that ended before this month, date or time")
+    parser.add_argument(
+        "--from", dest="since", metavar="TIME", help="only calls that ended at this month, date or time, or later"
+    )
+    parser.add_argument(
+        "--to", dest="until", metavar="TIME", help="only calls that ended before this month, date or time"
+    )
     parser.add_argument(
         "--header", action="append", default=[], metavar="NAME=VALUE", help="send this header; may be repeated"
     )
