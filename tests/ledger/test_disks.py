@@ -20,7 +20,7 @@ CALLS = 30
 
 @pytest.fixture(scope="module")
 def provider():
-    with ProviderStandIn(keep=False) as running:
+    with ProviderStandIn(keep=0) as running:
         yield running
 
 

@@ -39,7 +39,7 @@ TOLD_BY = STARTED_AFTER + 2.0
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[ProviderStandIn]:
-    with ProviderStandIn(keep=False) as running:
+    with ProviderStandIn(keep=0) as running:
         yield running
 
 

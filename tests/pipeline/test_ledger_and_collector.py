@@ -41,7 +41,7 @@ def ledger(tmp_path):
     import openai
 
     folder = tmp_path / "ledger"
-    with ProviderStandIn(keep=False) as provider:
+    with ProviderStandIn(keep=0) as provider:
         OpenAIInstrumentor().instrument(ledger_dir=str(folder), ledger_rotate_bytes=20_000)
         client = openai.OpenAI(base_url=provider.base_url, api_key="test", max_retries=0)
         messages = [{"role": "user", "content": "Hello"}]

@@ -62,7 +62,7 @@ def test_a_collector_that_is_away_costs_nothing_but_spans(tmp_path, collector_bi
     """Queues are full many times over; records arrive from the ledger afterwards, metrics when it is back."""
     (tmp_path / "config.yaml").write_text(CONFIG)
     collector = Collector(collector_binary, tmp_path / "collector", str(tmp_path / "config.yaml"))
-    with ProviderStandIn(keep=False) as provider:
+    with ProviderStandIn(keep=0) as provider:
         environment = {
             **os.environ,
             "PROVIDER": provider.base_url,

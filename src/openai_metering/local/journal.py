@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -71,24 +72,22 @@ class Journal:
 
     Args:
         file: Where each request is appended as one line, too.
-        keep: False where the requests need not be held in memory.
+        keep: How many of the last requests are held in memory; ``None``: all.
     """
 
-    def __init__(self, file: str | os.PathLike[str] | None = None, *, keep: bool = True) -> None:
+    def __init__(self, file: str | os.PathLike[str] | None = None, *, keep: int | None = None) -> None:
         self._file: IO[bytes] | None = None if file is None else Path(file).open("ab", buffering=0)  # noqa: SIM115
-        self._keep = keep
         self._arrived = threading.Condition()
-        self._served: list[Served] = []
+        self._served: deque[Served] = deque(maxlen=keep)
         self._violations: list[str] = []
 
     def add(self, served: Served) -> None:
         """Note one request."""
         if self._file is not None:
             self._file.write(served.line())
-        if self._keep:
-            with self._arrived:
-                self._served.append(served)
-                self._arrived.notify_all()
+        with self._arrived:
+            self._served.append(served)
+            self._arrived.notify_all()
 
     def add_violation(self, violation: str) -> None:
         """Note what a client must not send."""

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
 
+KEPT: Final = 20_000
+"""Requests that the stand-in of a process of its own holds, for its meters."""
 HELD_AFTER: Final = 2  # events
 HTML: Final = b"<html><body>Bad gateway, says a proxy with status 200</body></html>"
 _RETRIEVED: Final = re.compile(r"/responses/([^/]+)(/cancel)?")
@@ -47,10 +49,10 @@ class ProviderStandIn(BackgroundServer):
 
     Args:
         journal: A file to which each served request is appended as one JSON line.
-        keep: False where served requests need not be held in memory, as in a benchmark.
+        keep: How many of the last requests are held in memory, and on the meters; ``None``: all.
     """
 
-    def __init__(self, *, journal: str | os.PathLike[str] | None = None, keep: bool = True) -> None:
+    def __init__(self, *, journal: str | os.PathLike[str] | None = None, keep: int | None = None) -> None:
         super().__init__()
         self._journal = Journal(journal, keep=keep)
         self._numbers = itertools.count(1)
@@ -323,12 +325,22 @@ class ProviderStandIn(BackgroundServer):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the stand-in as a process of its own: it prints its URLs in one JSON line and ends with SIGTERM."""
+    """Run the stand-in as a process of its own: it prints its URLs in one JSON line and ends with SIGTERM or Ctrl-C.
+
+    Its meters know the last 20,000 requests.
+    """
     parser = argparse.ArgumentParser(prog="python -m openai_metering.local.provider", description=main.__doc__)
     parser.add_argument("--journal", metavar="FILE", help="append one JSON line for each served request")
     chosen = parser.parse_args(arguments)
-    provider = ProviderStandIn(journal=chosen.journal, keep=False)
-    run_until_told(provider, lambda: {"base_url": provider.base_url, "azure_endpoint": provider.azure_endpoint})
+    provider = ProviderStandIn(journal=chosen.journal, keep=KEPT)
+    run_until_told(
+        provider,
+        lambda: {
+            "base_url": provider.base_url,
+            "azure_endpoint": provider.azure_endpoint,
+            "admin_key": meters.ADMIN_KEY,
+        },
+    )
 
 
 if __name__ == "__main__":
