@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 from openai_metering.masking import mask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _LEVELS: Final = ("organization", "subscriber", "credential")
 
 PREFIX: Final = "OPENAI_METERING_"
+_NEAR: Final = 0.85  # how alike a misspelt name is; no variable of collector-config/ comes near it
 
 
 class InvalidOption(ValueError):  # noqa: N818 - named for what the user did, as `click.BadParameter` is
@@ -272,7 +273,8 @@ def load(
         environ: environment variables, those of the process where left out.
 
     Returns:
-        The settings, with the default in place of each value that is not allowed, and what was wrong.
+        The settings, with the default in place of each value that is not allowed, and what was wrong, also variables that are
+        nearly an option.
     """
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = {}
@@ -299,7 +301,24 @@ def load(
                 else f"the value {mask(repr(value)[:200], credential=True)}"
             )
             problems.append(InvalidOption(f"{name} has {shown}, allowed: {option.allowed}. The default is used."))
+    problems.extend(_misspelt(environ))
     return Settings(**values), problems
+
+
+def _misspelt(environ: Mapping[str, str]) -> Iterator[InvalidOption]:
+    """Name the variables that are nearly one of ours; others with our prefix are of the Collector and of commands."""
+    known = {option.variable for option in OPTIONS}
+    unknown = [name for name in environ if name.upper().startswith(PREFIX) and name not in known]
+    if not unknown:
+        return
+    import difflib  # noqa: PLC0415 - only of use here
+
+    names = {option.name for option in OPTIONS}
+    for variable in sorted(unknown):
+        near = difflib.get_close_matches(variable[len(PREFIX) :].lower(), names, 1, _NEAR)
+        if near:
+            # The name may hold anything that somebody exported.
+            yield InvalidOption(f"{mask(variable[:100])}: no such option. Did you mean {PREFIX}{near[0].upper()}?")
 
 
 def otlp_logs_protocol(environ: Mapping[str, str] | None = None) -> str:

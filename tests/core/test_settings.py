@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,31 @@ def test_the_environment_is_read_when_options_are_loaded(monkeypatch):
 def test_the_resource_comes_from_opentelemetrys_own_variables(environ, resource):
     """A ledger without an SDK is labelled with the service as any OpenTelemetry user sets it."""
     assert resource_from_environment(environ) == resource
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("OPENAI_METERING_ENABLD", "OPENAI_METERING_ENABLED"),
+        ("OPENAI_METERING_ORGANISATION_ID", "OPENAI_METERING_ORGANIZATION_ID"),
+        ("OPENAI_METERING_LEDGER_DIRS", "OPENAI_METERING_LEDGER_DIR"),
+        ("openai_metering_spans", "OPENAI_METERING_SPANS"),
+    ],
+)
+def test_a_misspelt_variable_is_named_with_the_one_that_was_meant(variable, meant):
+    """A variable that is nearly an option is no option, and says nothing of its value."""
+    settings, problems = load({}, {variable: "never-said"})
+    assert settings == Settings()
+    (problem,) = map(str, problems)
+    assert problem == f"{variable}: no such option. Did you mean {meant}?"
+
+
+def test_variables_of_the_collector_are_not_taken_for_misspelt_ones():
+    """What the Collector's configuration reads has our prefix, too, and is nobody's mistake."""
+    root = Path(__file__).parents[2] / "collector-config"
+    texts = [file.read_text() for file in root.rglob("*") if file.is_file() and file.suffix in (".yaml", ".sh", ".env")]
+    found = {name for text in texts for name in re.findall(r"OPENAI_METERING_[A-Z_]+", text)}
+    assert len(found) > 50
+    others = {"OPENAI_METERING_TEST_SIZE": "full", "OPENAI_METERING_CACHE": "/x"}
+    options = {option.variable for option in OPTIONS}
+    assert load({}, dict.fromkeys(found - options, "1") | others)[1] == []

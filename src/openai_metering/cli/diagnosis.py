@@ -185,11 +185,8 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
         yield Finding("ledger", state, "none: OPENAI_METERING_LEDGER_DIR is not set", advice)
         return
     folder = Path(settings.ledger_dir)
-    place = next((one for one in (folder, *folder.absolute().parents) if one.exists()), folder)
     try:
-        with tempfile.NamedTemporaryFile(dir=place, prefix=".openai-metering-doctor-"):
-            pass
-        free = shutil.disk_usage(place).free
+        free = _free(folder)
     except OSError as error:
         text = f"{folder} cannot be written: {error.strerror or type(error).__name__}"
         yield Finding("ledger", "wrong", text, "Give the user of the application the right to write there.")
@@ -200,6 +197,25 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
         yield Finding("ledger", "warning", text, "Make room, or set OPENAI_METERING_LEDGER_MAX_BYTES.")
     else:
         yield Finding("ledger", "ok", text)
+
+
+def _free(folder: Path) -> int:
+    """Return the free bytes where a folder is, or would be made.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    place = next((one for one in (folder, *folder.absolute().parents) if one.exists()), folder)
+    with tempfile.NamedTemporaryFile(dir=place, prefix=".openai-metering-doctor-"):
+        pass
+    return shutil.disk_usage(place).free
+
+
+def _can_be_written(folder: str) -> bool:
+    try:
+        return _free(Path(folder)) >= 0
+    except OSError:
+        return False
 
 
 def endpoint_of() -> tuple[str, str]:
@@ -216,9 +232,14 @@ def _way_out(settings: Settings) -> Iterator[Finding]:
     if settings.records == "none":
         yield Finding("records", "wrong", "OPENAI_METERING_RECORDS is none: no record is kept", "Unset it.")
         return
-    yield Finding(
-        "records", "ok", f"go to {' and '.join(['the ledger'] * to_ledger + ['OTLP'] * to_otlp) or 'nowhere'}"
-    )
+    if to_ledger and not _can_be_written(settings.ledger_dir or ""):
+        where = "OTLP alone" if to_otlp else "nowhere"
+        yield Finding(
+            "records", "wrong", f"go {'to ' * to_otlp}{where}: the ledger cannot be written", "See ledger, above."
+        )
+    else:
+        where = " and ".join(["the ledger"] * to_ledger + ["OTLP"] * to_otlp)
+        yield Finding("records", "ok", f"go to {where or 'nowhere'}")
     bad: State = "wrong" if to_otlp and not to_ledger else "warning"
     chosen = os.environ.get("OTEL_LOGS_EXPORTER", "otlp").strip()
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
