@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from openai_metering.cli import collector, demo, directory, doctor, fingerprint, reconcile, replay, report, verify
 from openai_metering.cli.failure import Failure
+from openai_metering.command import EXIT_INTERRUPTED
 from openai_metering.masking import mask
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 PROGRAM: Final = "openai-metering"
 
 EXIT_FAILURE: Final = 2
-EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT
 EXIT_BROKEN_PIPE: Final = 141  # 128 + SIGPIPE
 
 
