@@ -373,3 +373,14 @@ def test_the_key_map_is_one_that_the_library_reads(company, tmp_path):
     entries, wrong = read_map(str(tmp_path / "directory" / "key_map.json"))
     assert wrong == []
     assert KeyMap(entries, secret).of_key(KEY) == Attribution(subscriber_credential="key1")
+
+
+def test_a_change_says_from_when_it_holds(company):
+    """Whoever gives no moment learns that earlier calls, and so last month's bill, are not touched, and what would."""
+    company("add", "organization", "group")
+    said = company("set", "organization", "acme", "parent=group")
+    assert "organization 'acme' changed: holds from 20" in said
+    assert said.endswith("; for earlier calls use --from DATE (or --rewrite).\n")
+    said = company("set", "organization", "nord", "parent=group", "--from", "2026-01-01")
+    assert said == "organization 'nord' changed: holds from 2026-01-01.\n"
+    assert company("set", "organization", "nord", "name=Nord", "--rewrite") == "organization 'nord' changed.\n"

@@ -181,7 +181,9 @@ def _set(args: argparse.Namespace) -> int:
         if kind.key in values:
             raise Failure(f"the {kind.key} is what records say, and stays. Add the new one, and remove the old one.")
         tables[kind.name] = edits.change(tables, kind.name, args.id, values, time, rewrite=args.rewrite)
-    print(f"{kind.name} {shown(args.id.strip())} changed{'' if args.rewrite else f' from {spelt(time)} on'}.")
+    done = "changed" if args.rewrite else f"changed: holds from {spelt(time)}"
+    hint = "" if args.rewrite or args.since is not None else "; for earlier calls use --from DATE (or --rewrite)"
+    print(f"{kind.name} {shown(args.id.strip())} {done}{hint}.")
     return 0
 
 
