@@ -384,3 +384,26 @@ def test_a_change_says_from_when_it_holds(company):
     said = company("set", "organization", "nord", "parent=group", "--from", "2026-01-01")
     assert said == "organization 'nord' changed: holds from 2026-01-01.\n"
     assert company("set", "organization", "nord", "name=Nord", "--rewrite") == "organization 'nord' changed.\n"
+
+
+def test_an_id_that_is_nearly_there(company):
+    """A misspelt id is answered with the one that may have been meant."""
+    assert "Did you mean 'joe@acme.com'?" in company("set", "subscriber", "jooe@acme.com", "name=Joe", status=2)
+    assert "Did you mean" not in company("set", "subscriber", "zoe@else.example", "name=Zoe", status=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "said"),
+    [
+        ("id;name\nmax;Max\n", (), "Try --delimiter ';'."),
+        ("id\tname\nmax\tMax\n", ("--map", "id=Account"), "Try --delimiter $'\\t'."),
+        ("Account Name,x\nmax,1\n", ("--map", "Account Name=id"), "COLUMN=HEADING: --map id='Account Name'."),
+        ("id,Name\nmax,1\n", ("--map", "Name=id"), "COLUMN=HEADING: --map id=Name."),
+        ("id,valid_from\nmax,July\n", (), "subscriber 'max': valid_from: 'July' is not a date"),
+        ("id,valid_from,valid_to\nmax,2026-07-02,2026-07-01\n", (), "subscriber 'max': valid_to: the row ends"),
+    ],
+)
+def test_an_import_that_is_nearly_right(directory, tmp_path, text, arguments, said):
+    """What is wrong with a file, or with the way it is read, comes with what to type instead."""
+    (tmp_path / "people.csv").write_text(text)
+    assert said in directory("import", "subscribers", "people.csv", *arguments, status=2)

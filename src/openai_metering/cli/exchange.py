@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from openai_metering.directory.schema import Kind
 
 STANDARD_STREAM: Final = "-"
+_DELIMITERS: Final = (";", "\t", "|")
 
 
 def import_arguments(parser: argparse.ArgumentParser) -> None:
@@ -152,13 +154,31 @@ def _places(name: str, kind: Kind, columns: Mapping[str, str], headings: Sequenc
         if heading not in headings:
             near = difflib.get_close_matches(heading, headings, 1)
             hint = f" Did you mean {shown(near[0])}?" if near else ""
+            hint = _delimited(headings) or _swapped(kind, columns, headings) or hint
             raise Failure(f"{name} has no heading {shown(heading)} for {column}.{hint}")
     if kind.key not in columns:
         raise Failure(
             f"which heading of {name} is the {kind.key}? Say so with --map {kind.key}=HEADING. Headings: "
-            f"{', '.join(map(shown, headings))}."
+            f"{', '.join(map(shown, headings))}.{_delimited(headings) or _swapped(kind, columns, headings)}"
         )
     return {column: headings.index(heading) for column, heading in columns.items()}
+
+
+def _delimited(headings: Sequence[str]) -> str:
+    """Say which delimiter the file has where its header looks like one cell."""
+    found = [one for one in _DELIMITERS if len(headings) == 1 and one in headings[0]]
+    if not found:
+        return ""
+    written = "$'\\t'" if found[0] == "\t" else f"'{found[0]}'"
+    return f" The header is one cell: is the file delimited otherwise? Try --delimiter {written}."
+
+
+def _swapped(kind: Kind, columns: Mapping[str, str], headings: Sequence[str]) -> str:
+    """Say the order of a pair that was given the other way round."""
+    for column, heading in columns.items():
+        if column in headings and column not in kind.header and heading in kind.header:
+            return f" The order is COLUMN=HEADING: --map {heading}={shlex.quote(column)}."
+    return ""
 
 
 def _refuse(name: str, line: int, kind: Kind, row: Mapping[str, str]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from openai_metering.directory.periods import spelt
 from openai_metering.directory.schema import SEPARATOR, VALID_FROM, VALID_TO, fold, parts, secret, shown
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from openai_metering.directory.checks import Tables
+
+_NEAR: Final = 0.75  # how alike an id is that may have been meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,8 @@ def _entry(table: Table, values: Mapping[str, str]) -> Entry:
     try:
         return entry_of(table.kind, values)
     except ValueError as error:
-        raise DirectoryError(f"{table.kind.name} {shown(values.get(table.kind.key, ''))}: {error.args[0]}") from error
+        text, column = error.args
+        raise DirectoryError(f"{table.kind.name} {shown(values.get(table.kind.key, ''))}: {column}: {text}") from error
 
 
 def _changed(table: Table, entry: Entry, values: Mapping[str, str], time: int, *, rewrite: bool) -> tuple[Entry, ...]:
@@ -193,8 +197,10 @@ def _held(table: Table, name: str, time: int) -> Entry:
 def _absent(table: Table, name: str) -> DirectoryError:
     if secret(table.kind, name):
         return DirectoryError("what was given is shaped like a key, and no key is in the directory. Give the alias.")
+    near = difflib.get_close_matches(fold(name), table.rows, 1, _NEAR)
+    hint = f" Did you mean {shown(table.rows[near[0]][-1].id)}?" if near else ""
     return DirectoryError(
-        f"there is no {table.kind.name} {shown(name)}. `openai-metering directory list {table.kind.name}` names them."
+        f"there is no {table.kind.name} {shown(name)}.{hint} `openai-metering directory list {table.kind.name}` names them."
     )
 
 
