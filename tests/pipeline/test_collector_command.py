@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -122,9 +123,10 @@ def test_what_cannot_be_meant_is_refused(tmp_path, capsys, arguments, said):
     assert said in capsys.readouterr().err
 
 
-def test_a_collector_that_accepts_nothing_is_named(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("program", ["false", "true"])
+def test_a_collector_that_accepts_nothing_is_named(tmp_path, monkeypatch, capsys, program):
     """With its own words, and how to come by one."""
-    monkeypatch.setenv("OTELCOL", "false")
+    monkeypatch.setenv("OTELCOL", program)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.setenv("OPENAI_METERING_CACHE", str(tmp_path / "cache"))
     assert main(["collector", "local", "--output", str(tmp_path / "output")]) == 2
@@ -142,3 +144,40 @@ def test_the_list_names_every_backend(capsys):
     assert {path.stem for path in (config_path("gateway.yaml").parent / "dialects").iterdir()} <= set(
         collector.backends()
     )
+
+
+def test_a_chosen_collector_that_is_not_there(tmp_path, monkeypatch, capsys):
+    """Whoever names one means that one: no other is taken in silence."""
+    monkeypatch.setenv("OTELCOL", str(tmp_path / "nothing"))
+    assert main(["collector", "local", "--output", str(tmp_path / "output")]) == 2
+    assert f"OTELCOL: {tmp_path / 'nothing'} cannot be executed" in capsys.readouterr().err
+
+
+def test_a_port_in_use(collector_binary, tmp_path, monkeypatch, capsys):
+    """It is found before the start, with the variable that chooses another one."""
+    monkeypatch.setenv("OTELCOL", str(collector_binary))
+    http, grpc, health, telemetry = free_ports(4)
+    monkeypatch.setenv("OPENAI_METERING_OTLP_HTTP_ENDPOINT", f"127.0.0.1:{http}")
+    monkeypatch.setenv("OPENAI_METERING_OTLP_GRPC_ENDPOINT", f"127.0.0.1:{grpc}")
+    monkeypatch.setenv("OPENAI_METERING_HEALTH_ENDPOINT", f"127.0.0.1:{health}")
+    monkeypatch.setenv("OPENAI_METERING_TELEMETRY_PORT", str(telemetry))
+    with socket.create_server(("127.0.0.1", http)), socket.create_server(("127.0.0.1", telemetry)):
+        assert main(["collector", "gateway", "--run", "--output", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"127.0.0.1:{http} (OPENAI_METERING_OTLP_HTTP_ENDPOINT)" in said
+    assert f"127.0.0.1:{telemetry} (OPENAI_METERING_TELEMETRY_PORT)" in said
+    assert f"127.0.0.1:{grpc}" not in said
+    assert str(tmp_path / "collector.env") in said
+
+
+def test_samples_are_said_to_be_samples(tmp_path, capsys):
+    """In the files, and once where they are written; the remark is nobody who gets a password."""
+    command = ["collector", "gateway", "--no-validate", "--output", str(tmp_path)]
+    assert main(command) == 0
+    said = capsys.readouterr().err
+    for name in collector.SAMPLES:
+        assert f"{tmp_path / name}: " in said
+        assert "# SAMPLES: replace" in (tmp_path / name).read_text().splitlines()[1]
+    assert "#" not in (tmp_path / "passwords.csv").read_text().replace("-", "")
+    assert main(command) == 0
+    assert "sample" not in capsys.readouterr().err

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import base64
 import csv
+import errno
 import hashlib
 import os
 import re
 import secrets
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.cli import tenants
 from openai_metering.cli.failure import Failure
-from openai_metering.local.discovery import CollectorError, Refusal, candidates, config_path, last_lines
+from openai_metering.local.discovery import (
+    NO_COLLECTOR,
+    VARIABLE as CHOSEN,
+    CollectorError,
+    Refusal,
+    candidates,
+    config_path,
+    is_collector,
+    last_lines,
+)
+from openai_metering.settings import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +40,13 @@ TENANTS: Final = "tenants.yaml"
 VARIABLES: Final = "collector.env"
 START: Final = "start.sh"
 PASSWORDS: Final = "passwords.csv"
+SAMPLES: Final = {
+    "principals.csv": "sample rows. Replace them by your own senders and the organizations they speak for.",
+    "lookup.csv": "a sample row. Replace it by your own credentials (openai-metering directory compile writes the table).",
+}
+"""The tables of a new gateway, and what is said of them."""
+_LISTENS: Final = ("OTLP_GRPC_ENDPOINT", "OTLP_HTTP_ENDPOINT", "HEALTH_ENDPOINT", "PROMETHEUS_ENDPOINT")
+_TELEMETRY: Final = ("TELEMETRY_HOST", "TELEMETRY_PORT")
 _VARIABLE: Final = re.compile(r"\$\{env:([A-Z_][A-Z0-9_]*)(?::-([^}]*))?\}")
 
 _EXAMPLES: Final = """\
@@ -102,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{folder}: {', '.join(names)} written, valid for {binary}.")
     print(f"Variables: {folder / VARIABLES}. Start: OTELCOL={shlex.quote(str(binary))} {command}", flush=True)
     if args.run:
+        _ports_are_free(folder, names)
         os.chdir(folder)
         arguments = [str(binary), *_options(names)]
         os.execve(binary, arguments, {**_variables(Path(VARIABLES)), **os.environ})  # noqa: S606 - the user's own binary
@@ -158,9 +178,10 @@ def _write(folder: Path, files: Sequence[str], args: argparse.Namespace) -> None
         (folder / name).parent.mkdir(mode=0o700, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     if args.role == "gateway":
-        for name in ("principals.csv", "lookup.csv"):
+        for name in SAMPLES:
             if not (folder / name).exists():
                 (folder / name).write_text(config_path(name).read_text(encoding="utf-8"), encoding="utf-8")
+                print(f"{folder / name}: {SAMPLES[name]}", file=sys.stderr)
         if not args.oidc and not (folder / "htpasswd").exists():
             _passwords(folder)
     given = {"OPENAI_METERING_KAFKA_BROKERS": args.kafka} if args.kafka else {}
@@ -185,7 +206,8 @@ def _options(names: Sequence[str] | Mapping[str, str]) -> list[str]:
 def _passwords(folder: Path) -> None:
     """A password for each sender of the table. 192 random bits need no slow hash."""
     with (folder / "principals.csv").open(encoding="utf-8-sig", newline="") as file:
-        senders = [row["principal"] for row in csv.DictReader(file) if row.get("organizations") != "*"]
+        rows = [row for row in csv.DictReader(file) if not row["principal"].startswith("#")]
+    senders = [row["principal"] for row in rows if row.get("organizations") != "*"]
     made = {sender: secrets.token_urlsafe(24) for sender in senders}
     for name, lines in {
         "htpasswd": [
@@ -222,6 +244,45 @@ def _variables(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
+# -- Running ------------------------------------------------------------------------------------------------------------
+
+
+def _ports_are_free(folder: Path, names: Sequence[str]) -> None:
+    """Look at every address that the configuration listens on, before the Collector fails there.
+
+    Raises:
+        Failure: one is in use.
+    """
+    texts = [(folder / name).read_text(encoding="utf-8") for name in names]
+    given = {**_variables(folder / VARIABLES), **os.environ}
+    values = {variable: given.get(variable, default) for text in texts for variable, default in _VARIABLE.findall(text)}
+    listened = [(one, values[one]) for one in (f"{PREFIX}{name}" for name in _LISTENS) if values.get(one)]
+    host, port = (values.get(f"{PREFIX}{name}") for name in _TELEMETRY)
+    if host and port:
+        listened.append((f"{PREFIX}{_TELEMETRY[1]}", f"{host}:{port}"))
+    taken = [f"{address} ({variable})" for variable, address in listened if _is_taken(address)]
+    if taken:
+        raise Failure(
+            f"in use by another process: {', '.join(taken)}. Stop that one, or set these variables to other addresses, in "
+            f"{folder / VARIABLES} or in the environment, and run again."
+        )
+
+
+def _is_taken(address: str) -> bool:
+    """Whether somebody listens on an address; what is no address of this machine is left to the Collector."""
+    host, _, port = address.rpartition(":")
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was left a moment ago is free
+            probe.bind(place)
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
 # -- Validating --------------------------------------------------------------------------------------------------------
 
 
@@ -235,7 +296,14 @@ def _binary(folder: Path, names: Sequence[str]) -> Path:
         raise Failure(str(error)) from error
     for one in found:
         if isinstance(one, Refusal):
+            if one.candidate == CHOSEN:
+                raise Failure(
+                    f"{one}. Set {CHOSEN} to a Collector, or unset it to have one looked for. {folder} is written."
+                )
             refused.append(str(one))
+            continue
+        if not is_collector(one.binary, environment):
+            refused.append(f"{one.source} ({one.binary}) refuses it: {NO_COLLECTOR}")
             continue
         answer = subprocess.run(  # noqa: S603 - the binary the user chose
             [str(one.binary.absolute()), "validate", *_options(names)],
@@ -247,6 +315,8 @@ def _binary(folder: Path, names: Sequence[str]) -> Path:
             timeout=120,
         )
         if answer.returncode == 0:
+            for reason in refused if environment.get(CHOSEN) else ():
+                print(f"Passed over: {reason}", file=sys.stderr)
             return one.binary.absolute()
         refused.append(f"{one.source} ({one.binary}) refuses it: {last_lines(answer.stderr or answer.stdout)}")
     reasons = "".join(f"\n  {reason}" for reason in refused)

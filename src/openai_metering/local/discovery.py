@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LOCAL_CONFIG: Final = "local.yaml"
 VARIABLE: Final = "OTELCOL"  # a binary of the user's own choice
 ON_PATH: Final = ("otelcol-metering", "otelcol-contrib")
+NO_COLLECTOR: Final = "it is no OpenTelemetry Collector (it knows no `components`)"
 LOG_TAIL: Final = 15  # lines of the Collector's log in an error
 
 
@@ -123,6 +124,23 @@ def cached(environment: Mapping[str, str]) -> CollectorChoice | Refusal:
     return Refusal(source, f"not built yet ({path})" if path else f"build.py failed: {last_lines(answer.stderr)}")
 
 
+def is_collector(binary: Path, environment: Mapping[str, str]) -> bool:
+    """Whether a binary can say which components it was built of: a program that succeeds with any arguments cannot."""
+    try:
+        answer = subprocess.run(  # noqa: S603 - the binary the user chose
+            [str(binary.absolute()), "components"],
+            env=dict(environment),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=60,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return "receivers:" in answer.stdout
+
+
 def refusal(binary: Path, config: Path, environment: Mapping[str, str]) -> str | None:
     """Why a binary cannot run a configuration, or None if it can."""
     command = [str(binary), "validate", "--config", str(config)]
@@ -133,7 +151,7 @@ def refusal(binary: Path, config: Path, environment: Mapping[str, str]) -> str |
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"does not run: {error}"
     if answer.returncode == 0:
-        return None
+        return None if is_collector(binary, environment) else NO_COLLECTOR
     return f"refuses {config.name}: {last_lines(answer.stderr or answer.stdout) or f'exit code {answer.returncode}'}"
 
 
