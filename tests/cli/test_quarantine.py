@@ -9,6 +9,8 @@ import pytest
 from usage_lines import line, record
 
 from openai_metering.cli import main, report as command
+from openai_metering.cli.records import QUARANTINE_REASON
+from openai_metering.local.discovery import config_path
 
 HELD = {"openai_metering.quarantine.reason": "organization_not_of_principal", "organization": "Globex"}
 
@@ -68,3 +70,8 @@ def test_nothing_else(folder, capsys):
     """A file with nothing but such records is no bill."""
     assert main(["report", str(folder / "quarantine.jsonl")]) == 2
     assert "but those in quarantine" in capsys.readouterr().err
+
+
+def test_the_attribute_is_the_gateways():
+    """What is looked for is what the gateway's configuration writes."""
+    assert f'set(log.attributes["{QUARANTINE_REASON}"]' in config_path("gateway.yaml").read_text("utf-8")
