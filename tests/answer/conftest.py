@@ -23,9 +23,12 @@ def find():
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Chromium: the one of this machine, or else the distribution's package, installed now."""
+    """Chromium: the one of this machine, or else the distribution's package, installed now.
+
+    Not for longer than its module: while it is open an event loop runs in this thread, and no other one can.
+    """
     with filelock.FileLock(Path(tempfile.gettempdir()) / "openai-metering-chromium.lock"):
         if find() is None:
             environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}

@@ -472,3 +472,34 @@ def test_a_reader_that_goes_away_ends_it_quietly(ledger):
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+# -- What nobody owns, and what was priced again -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [NOBODY, {"usage": "unknown", "reason": "not_sent", "input": None, "output": None}],
+    ids=["nobody", "unknown"],
+)
+def test_a_ledger_without_an_owned_call_is_shown(ledger, capsys, changes):
+    """The table has no group then, and says what there is."""
+    folder = ledger(line(record("one", **changes)))
+    assert main(["report", str(folder), "--no-cost"]) == 0
+    shown = capsys.readouterr().out
+    assert "total" in shown
+    assert ("unattributed" if changes is NOBODY else "usage unknown") in shown
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_copies_the_one_that_was_priced_last_counts(ledger, capsys, turned):
+    """A record that was sent again with its cost, or with that of a newer price table."""
+
+    def priced(amount, version):
+        facts = {"status": "priced", "amount": amount, "currency": "USD", "source": "file", "table_version": version}
+        return {f"openai_metering.cost.{name}": value for name, value in facts.items()}
+
+    copies = [record("one"), record("one", **priced("1.5", "1")), record("one", **priced("0.5", "2"))]
+    folder = ledger(*(line(one) for one in (reversed(copies) if turned else copies)))
+    assert main(["report", str(folder), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total"]["cost"] == "0.5"

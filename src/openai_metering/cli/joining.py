@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering.cli.records import ATTRIBUTION_STATUSES, STATES, USAGE_STATUSES
-from openai_metering.signals.conventions import OPERATION, OPERATION_NAME
+from openai_metering.signals.conventions import COST_STATUS, COST_TABLE_VERSION, OPERATION, OPERATION_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _STATE_RANK: Final = {state: rank for rank, state in enumerate(STATES)}
 _ATTRIBUTION_RANK: Final = {status: rank for rank, status in enumerate(ATTRIBUTION_STATUSES)}
 _USAGE_RANK: Final = {status: rank for rank, status in enumerate(USAGE_STATUSES)}
+
+_COST_RANK: Final = {"unpriced": 1, "partial": 2, "estimated": 3, "priced": 4}
 
 
 class Calls:
@@ -68,7 +70,8 @@ def better(one: UsageRow, other: UsageRow) -> UsageRow:
     """Choose which of two records of one id counts.
 
     ``final`` beats ``pending`` beats ``started``; then the better attributed one counts, then the surer usage, then the
-    earlier one, so that a later sight of the same call does not move it into another month. The rest of the order only
+    earlier one, so that a later sight of the same call does not move it into another month; then the one whose cost is
+    surer, and that by the newer price table, so that what was priced again counts. The rest of the order only
     makes the choice independent of the order of reading.
 
     Args:
@@ -108,6 +111,12 @@ def _joined_facts(best: dict[str, str], owner: dict[str, str]) -> tuple[tuple[st
     return tuple(sorted((owner | best | operation).items()))
 
 
+def _priced(row: UsageRow) -> tuple[int, str]:
+    """Of two copies the one that was priced counts, and of two that were, the one by the newer price table."""
+    facts = dict(row.facts)
+    return _COST_RANK.get(facts.get(COST_STATUS, ""), 0), facts.get(COST_TABLE_VERSION, "")
+
+
 def _rank(row: UsageRow) -> tuple[Any, ...]:
     optional = (
         row.input_tokens,
@@ -128,6 +137,7 @@ def _rank(row: UsageRow) -> tuple[Any, ...]:
         _USAGE_RANK[row.usage],
         (row.time_unix_nano is not None, -(row.time_unix_nano or 0)),
         *(() if value is None else (value,) for value in optional),
+        *_priced(row),
         row.tags,
         row.facts,
     )

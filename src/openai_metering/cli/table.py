@@ -108,7 +108,7 @@ def _lines(report: Report, lines_of: Callable[[Report, Row, Cells], Iterator[_Li
     sums = subtotals(report)
     before: Cells = ()
     grouped = [row for row in report.rows if row.kind in GROUPED_KINDS]
-    for row, following in zip(grouped, [*grouped[1:], None], strict=True):
+    for row, following in zip(grouped, [*grouped[1:], None], strict=False):  # without rows: without a following one
         yield from lines_of(report, row, before)
         before = row.cells
         own = sums.get(row.cells[0])
