@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 # What is not broken: `errors` is the guard that all others report to, `instrumentor` and `installation` the edge that the application calls
 # itself, `version` runs at import, and the command line, its directory and the local servers are no part of a metered
 # process. Prices are made in the thread that exports, behind one guard that tests/cost tries.
-LEFT_ALONE = {"errors", "instrumentor", "installation", "version", "cli", "directory", "local", "pricing", "exporter"}
+LEFT_ALONE = {
+    "errors",
+    "instrumentor",
+    "installation",
+    "version",
+    "command",
+    "cli",
+    "directory",
+    "local",
+    "pricing",
+    "exporter",
+}
 
 MODULES = [
     *(

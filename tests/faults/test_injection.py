@@ -79,6 +79,7 @@ SEAM = {
     "scope:attribution.__call__": "public: runs once, when a function is decorated, and only makes a closure",
     "scope:current_attribution": "public: reads one context variable",
     "seams.keyword:_carried": "the wrapper of a method",
+    "seams.wrappers:BoundMethod.__new__": "the wrapper of a method, made: what wrapt makes, or what Python's own does",
     "seams.keyword:_scoped": "the wrapper of a method",
     "seams.keyword:_awaited": "the wrapper of a method",
     "seams.streams:_Observed.__getattr__": "hands on to the SDK's own iterator",
