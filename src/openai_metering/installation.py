@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
-import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 from openai_metering import call, errors, settings as options
@@ -55,12 +53,6 @@ class Installation:
     def __init__(
         self, tracer_provider: Any = None, meter_provider: Any = None, logger_provider: Any = None, **overrides: Any
     ) -> None:
-        if not _in_main_interpreter():
-            errors.warn_once(
-                "interpreter",
-                "openai-metering does not support sub-interpreters: what is counted in this one is not promised. Use "
-                "processes or threads (with mod_wsgi: WSGIApplicationGroup %{GLOBAL}).",
-            )
         self.metering = _metering(overrides, tracer_provider, meter_provider, logger_provider)
         self._patches = Patches()
         _end_calls_at_exit()
@@ -122,15 +114,6 @@ def _key_map(settings: options.Settings) -> KeyMap | None:
     for problem in problems:
         errors.logger.warning("%s", problem)
     return KeyMap(entries, settings.fingerprint_secret, name_unmapped=settings.unmapped_keys == "alias")
-
-
-def _in_main_interpreter() -> bool:
-    """Whether this is the process's first interpreter; only CPython's own modules tell, by a name of each version."""
-    for name in ("_interpreters", "_xxsubinterpreters"):
-        with contextlib.suppress(Exception):
-            interpreters = importlib.import_module(name)
-            return bool(interpreters.get_current() == interpreters.get_main())
-    return True
 
 
 @functools.cache

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -49,6 +51,12 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def _instrument(self, **kwargs: Any) -> None:
         try:
             errors.reset()
+            if not _in_main_interpreter():
+                errors.warn_once(
+                    "interpreter",
+                    "openai-metering does not support sub-interpreters: what is counted in this one is not promised. Use "
+                    "processes or threads (with mod_wsgi: WSGIApplicationGroup %{GLOBAL}).",
+                )
             self._asked = kwargs
             _register_hooks()
             for name in SDK_MODULES:
@@ -83,6 +91,15 @@ def metering_in_force() -> Metering | None:
     instrumentor = OpenAIInstrumentor._instance  # noqa: SLF001 - the one instance that the base class keeps
     installation = None if instrumentor is None else instrumentor._installation  # noqa: SLF001
     return None if installation is None or installation.metering.signals is None else installation.metering
+
+
+def _in_main_interpreter() -> bool:
+    """Whether this is the process's first interpreter; only CPython's own modules tell, by a name of each version."""
+    for name in ("_interpreters", "_xxsubinterpreters"):
+        with contextlib.suppress(Exception):
+            interpreters = importlib.import_module(name)
+            return bool(interpreters.get_current() == interpreters.get_main())
+    return True
 
 
 @functools.cache
