@@ -13,7 +13,8 @@ from fuzzing import FULL, Mutator
 from openai_metering import errors
 from openai_metering.local.events import STREAMED
 from openai_metering.operations import CALLS
-from openai_metering.seams.bodies import BodyObserver, read_body
+from openai_metering.seams.bodies import read_body
+from openai_metering.seams.responses import BodyObserver
 from openai_metering.usage import REASONS, REPORTED, Answer
 
 SIZE = 120_000 if FULL else 2_400
