@@ -25,6 +25,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "pipeline"), str(ROOT / "tests")]
 
+# After the path is set, which leads to the parts that tests and benchmarks share.
 import traffic  # noqa: E402
 from google.protobuf.json_format import ParseDict  # noqa: E402
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest  # noqa: E402
@@ -112,7 +113,7 @@ def send(collector: Collector, signal: str, body: bytes, count: int) -> None:
                 answer.read()
                 if answer.status == 200:
                     break
-                time.sleep(0.05)  # refused for now: what a sender does
+                time.sleep(0.05)  # refused for now: a sender waits and tries again
 
     threads = [threading.Thread(target=some, args=(count // SENDERS,)) for _ in range(SENDERS)]
     for thread in threads:
@@ -205,7 +206,7 @@ class Bench:
             if not (name.startswith("gateway") and signal == "traces"):  # the sampler keeps what it likes
                 wait_for(lambda: gone(collector, exporter, signal) >= items, f"{name}: all to have left", timeout=180)
             else:
-                time.sleep(3)
+                time.sleep(3)  # past the sampler's decision; what it lets through cannot be counted beforehand
             return {
                 "cpu": (cpu(collector) - before) / items * 1e6,
                 "wall": taken / items * 1e6,

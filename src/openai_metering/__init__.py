@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from openai_metering.seams.baggage import attribution_baggage
     from openai_metering.seams.binding import bind, usage_headers
     from openai_metering.threads import with_attribution
-    from openai_metering.version import VERSION as __version__  # noqa: N811
+    from openai_metering.version import VERSION as __version__  # noqa: N811 - the name that Python gives it
 
 __all__ = [
     "CLEAR",
